@@ -1,0 +1,47 @@
+//! Running a loaded model, in a child process of this same binary.
+//!
+//! An [`Engine`] loads a model and gives a [`Runner`]; a runner takes requests and gives streams of events. The one engine
+//! of the program is [`process::ProcessEngine`]: it starts `hanzod runner`, which runs one of two backends behind one
+//! trait, [`Backend`](backend::Backend), and talks framed messages over its pipes ([`protocol`]).
+//!
+//! Invariant: a runner's death is an error of the requests it was serving, and of nothing else.
+
+pub mod event;
+pub mod request;
+
+pub use event::{Completion, EngineError, FinishReason, RunnerReport, StepEvent, TokenLogprob, Usage};
+pub use request::{Constraint, EmbedReply, EmbedRequest, EngineKind, GenerateRequest, LoadSpec, PromptPart};
+
+use std::pin::Pin;
+use std::sync::Arc;
+
+use futures_util::Stream;
+use futures_util::future::BoxFuture;
+
+/// One answer as it comes. The last item of a good answer is [`StepEvent::Done`]; dropping the stream cancels it.
+pub type StepStream = Pin<Box<dyn Stream<Item = Result<StepEvent, EngineError>> + Send>>;
+
+/// Loads models.
+pub trait Engine: Send + Sync + 'static {
+    /// Loads what `spec` names. Dropping the future ends the load.
+    fn load(&self, spec: LoadSpec) -> BoxFuture<'static, Result<Arc<dyn Runner>, EngineError>>;
+}
+
+/// A loaded model. Dropping the last handle unloads it.
+pub trait Runner: Send + Sync + 'static {
+    /// What the model and its device turned out to be.
+    fn report(&self) -> &RunnerReport;
+
+    /// False once the runner has died; it will not come back.
+    fn is_alive(&self) -> bool;
+
+    fn generate(&self, request: GenerateRequest) -> StepStream;
+
+    fn embed(&self, request: EmbedRequest) -> BoxFuture<'static, Result<EmbedReply, EngineError>>;
+
+    /// The tokens of `text`; `add_special` puts the model's own first and last tokens around it. Text of special tokens
+    /// is read as those tokens.
+    fn tokenize(&self, text: String, add_special: bool) -> BoxFuture<'static, Result<Vec<u32>, EngineError>>;
+
+    fn detokenize(&self, tokens: Vec<u32>) -> BoxFuture<'static, Result<String, EngineError>>;
+}

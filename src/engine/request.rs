@@ -1,0 +1,86 @@
+//! What can be asked of an engine. Every option is resolved; nothing here can be half-filled.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::types::{LoadOptions, SamplingOptions};
+
+/// Which library runs a model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum EngineKind {
+    /// llama.cpp, for GGUF.
+    Llama,
+    /// mistral.rs, for safetensors and MLX folders.
+    Mistral,
+}
+
+/// Everything a runner needs to load a model.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LoadSpec {
+    pub engine: EngineKind,
+    /// The GGUF file (or its parts in order), or the folder of a safetensors model.
+    pub weights: Vec<PathBuf>,
+    pub adapters: Vec<PathBuf>,
+    pub projectors: Vec<PathBuf>,
+    /// `num_ctx` is resolved: context of one sequence, greater than zero.
+    pub options: LoadOptions,
+    /// Sequences that may run at once.
+    pub parallel: u32,
+    /// The model makes embeddings and no text.
+    pub embedding: bool,
+}
+
+/// A piece of a prompt.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum PromptPart {
+    /// Text in which special tokens' text means those tokens.
+    Text(String),
+    /// Tokens as they are.
+    Tokens(Vec<u32>),
+    /// An image or a sound, as a file's bytes.
+    Media(Vec<u8>),
+}
+
+/// What an answer's text is held to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Constraint {
+    /// A JSON schema, as JSON text; `{"type":"object"}` for any object.
+    pub schema: String,
+    /// Text that must have been generated before the constraint begins to hold (the end of thinking). `None`: from the
+    /// first token on.
+    pub after: Option<String>,
+}
+
+/// One answer to generate.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct GenerateRequest {
+    pub prompt: Vec<PromptPart>,
+    /// `stop` holds the stop strings.
+    pub sampling: SamplingOptions,
+    pub constraint: Option<Constraint>,
+    /// Log-probabilities wanted, with this many alternatives for each token.
+    pub logprobs: Option<u8>,
+    /// A prompt longer than the context loses its middle; else it is refused.
+    pub truncate: bool,
+    /// When the context is full the oldest half goes and generation goes on; else it ends there.
+    pub shift: bool,
+}
+
+/// Texts to embed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EmbedRequest {
+    pub inputs: Vec<String>,
+    /// Inputs longer than the limit are cut; else they are refused.
+    pub truncate: bool,
+    /// Tokens an input may have, special ones included; the runner's own context bounds it too.
+    pub max_tokens: i64,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct EmbedReply {
+    /// One vector an input, of norm 1.
+    pub vectors: Vec<Vec<f32>>,
+    /// Tokens of all inputs after cutting.
+    pub prompt_tokens: u64,
+}

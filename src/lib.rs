@@ -1,0 +1,17 @@
+//! hanzod: a model server with Ollama's API, and OpenAI's and Anthropic's beside it.
+
+pub mod go;
+pub mod types;
+pub mod wire;
+
+pub mod gguf;
+pub mod store;
+
+pub mod prompt;
+pub mod pull;
+
+pub mod engine;
+pub mod scheduler;
+
+pub mod api;
+pub mod cli;

@@ -1,0 +1,1 @@
+//! Floor 2: bringing models in and out.

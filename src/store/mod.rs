@@ -1,0 +1,1 @@
+//! Floor 1: content-addressed models on disk, in Ollama's own layout.

@@ -1,0 +1,15 @@
+//! Floor 0: our words. No IO, no async, nothing of any dialect.
+
+pub mod chat;
+pub mod digest;
+pub mod keep_alive;
+pub mod name;
+pub mod options;
+
+pub use chat::{
+    Format, Function, Image, Message, Property, Role, Think, ThinkLevel, Tool, ToolCall, ToolFunction, ToolParameters,
+};
+pub use digest::Digest;
+pub use keep_alive::KeepAlive;
+pub use name::ModelName;
+pub use options::{LoadOptions, Options, SamplingOptions};

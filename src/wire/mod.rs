@@ -1,0 +1,1 @@
+//! Floor 0: other people's words: serde shapes and their quirks, nothing else.
