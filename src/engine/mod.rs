@@ -6,8 +6,18 @@
 //!
 //! Invariant: a runner's death is an error of the requests it was serving, and of nothing else.
 
+pub mod backend;
+pub mod child;
+#[cfg(any(feature = "llama", feature = "mistral", test))]
+mod constraint;
+#[cfg(any(feature = "llama", feature = "mistral", test))]
+mod detokenize;
 pub mod event;
+pub mod process;
+pub mod protocol;
 pub mod request;
+#[cfg(any(feature = "llama", feature = "mistral", test))]
+mod sampler;
 
 pub use event::{Completion, EngineError, FinishReason, RunnerReport, StepEvent, TokenLogprob, Usage};
 pub use request::{Constraint, EmbedReply, EmbedRequest, EngineKind, GenerateRequest, LoadSpec, PromptPart};
@@ -44,4 +54,15 @@ pub trait Runner: Send + Sync + 'static {
     fn tokenize(&self, text: String, add_special: bool) -> BoxFuture<'static, Result<Vec<u32>, EngineError>>;
 
     fn detokenize(&self, tokens: Vec<u32>) -> BoxFuture<'static, Result<String, EngineError>>;
+}
+
+/// The backend that runs models of `kind`.
+///
+/// # Errors
+/// When this build has none.
+fn backend_of(kind: EngineKind) -> Result<Box<dyn backend::Backend>, EngineError> {
+    match kind {
+        #[allow(unreachable_patterns, reason = "with every feature there is a backend for every kind")]
+        other => Err(EngineError::Load(format!("this build of hanzod has no {other:?} engine"))),
+    }
 }

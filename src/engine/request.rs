@@ -59,6 +59,8 @@ pub struct GenerateRequest {
     /// `stop` holds the stop strings.
     pub sampling: SamplingOptions,
     pub constraint: Option<Constraint>,
+    /// Special tokens whose text is to be seen in the answer (`<|channel|>`, `[TOOL_CALLS]` …); the others are hidden.
+    pub preserved: Vec<String>,
     /// Log-probabilities wanted, with this many alternatives for each token.
     pub logprobs: Option<u8>,
     /// A prompt longer than the context loses its middle; else it is refused.

@@ -1,0 +1,71 @@
+//! `hanzod runner`: one model in a process of its own.
+//!
+//! Commands come in on standard input and events go out on standard output. Whatever a library prints to standard output
+//! goes to standard error instead, so that it cannot break a frame. When standard input ends, the server is gone or wants
+//! the memory back, and the process ends at once, whatever it was doing.
+
+use std::fs::File;
+use std::io::{self, BufReader, BufWriter, Write};
+use std::process::exit;
+use std::sync::mpsc;
+use std::thread;
+
+use super::backend::Events;
+use super::protocol::{self, Command, Event};
+
+/// Runs until standard input ends.
+///
+/// # Errors
+/// When the pipes cannot be set up or the first frame is not a load.
+pub fn main() -> io::Result<()> {
+    let pipe = File::from(rustix::io::dup(rustix::stdio::stdout())?);
+    rustix::stdio::dup2_stdout(rustix::stdio::stderr())?;
+
+    let (events, outgoing) = mpsc::channel();
+    let (commands, incoming) = mpsc::channel();
+    thread::Builder::new().name("events".into()).spawn(move || write_events(pipe, &outgoing))?;
+    thread::Builder::new().name("commands".into()).spawn(move || read_commands(&commands))?;
+
+    let Ok(Command::Load(spec)) = incoming.recv() else {
+        return Err(io::Error::other("the first command is not a load"));
+    };
+    let events = Events::new(events);
+    if let Err(error) = super::backend_of(spec.engine).and_then(|backend| backend.serve(&spec, &incoming, &events)) {
+        events.send(Event::LoadFailed(error));
+    }
+    // The server closes standard input when it has read the event; the reading thread then ends the process.
+    loop {
+        thread::park();
+    }
+}
+
+fn read_commands(commands: &mpsc::Sender<Command>) {
+    let mut pipe = BufReader::new(io::stdin());
+    loop {
+        match protocol::read(&mut pipe) {
+            Ok(Some(command)) => {
+                if commands.send(command).is_err() {
+                    exit(1);
+                }
+            }
+            Ok(None) => exit(0),
+            Err(error) => {
+                tracing::error!(%error, "the pipe from the server is broken");
+                exit(1);
+            }
+        }
+    }
+}
+
+fn write_events(pipe: File, outgoing: &mpsc::Receiver<Event>) {
+    let mut pipe = BufWriter::new(pipe);
+    while let Ok(event) = outgoing.recv() {
+        let mut written = protocol::write(&mut pipe, &event);
+        while let (Ok(()), Ok(event)) = (&written, outgoing.try_recv()) {
+            written = protocol::write(&mut pipe, &event);
+        }
+        if written.and_then(|()| pipe.flush()).is_err() {
+            exit(1);
+        }
+    }
+}

@@ -1,0 +1,367 @@
+//! The server's side of a runner: starts the child, routes its events, ends it.
+//!
+//! One task reads events and gives each to its request without ever waiting, so that a slow reader cannot hold up the
+//! others: when a request's buffer is full, that request alone is ended.
+//!
+//! Invariant: a request that is dropped sends a cancel; a [`ProcessRunner`] that is dropped closes the pipe and the child
+//! ends, as it does when the server dies.
+
+use std::collections::{HashMap, VecDeque};
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use futures_util::future::BoxFuture;
+use futures_util::{FutureExt, SinkExt, StreamExt};
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command as Process};
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::codec::{FramedRead, FramedWrite};
+
+use super::event::{EngineError, RunnerReport, StepEvent};
+use super::protocol::{self, Command, Event, SequenceId};
+use super::request::{EmbedReply, EmbedRequest, GenerateRequest, LoadSpec};
+use super::{Engine, Runner, StepStream};
+
+/// Events that wait for one request's reader. A reader this far behind is given up.
+const BUFFER: usize = 8192;
+/// Lines of a dead runner's last words that are kept.
+const LAST_WORDS: usize = 20;
+
+/// Starts runners as child processes.
+#[derive(Clone, Debug)]
+pub struct ProcessEngine {
+    program: PathBuf,
+    arguments: Vec<OsString>,
+}
+
+impl ProcessEngine {
+    /// `program` must run [`super::child::main`] when it is given `arguments`.
+    pub fn new(program: PathBuf, arguments: Vec<OsString>) -> Self {
+        Self { program, arguments }
+    }
+
+    /// `hanzod runner`, of the program that is running.
+    ///
+    /// # Errors
+    /// When the system does not tell where the program is.
+    pub fn of_this_program() -> std::io::Result<Self> {
+        Ok(Self::new(std::env::current_exe()?, vec!["runner".into()]))
+    }
+}
+
+impl Engine for ProcessEngine {
+    fn load(&self, spec: LoadSpec) -> BoxFuture<'static, Result<Arc<dyn Runner>, EngineError>> {
+        let Self { program, arguments } = self.clone();
+        async move { Ok(Arc::new(ProcessRunner::start(program, arguments, spec).await?) as Arc<dyn Runner>) }.boxed()
+    }
+}
+
+/// Where a request's events go.
+enum Sink {
+    Steps { events: mpsc::Sender<Result<StepEvent, EngineError>>, slow: Arc<AtomicBool> },
+    Embedded(oneshot::Sender<Result<EmbedReply, EngineError>>),
+    Tokens(oneshot::Sender<Result<Vec<u32>, EngineError>>),
+    Text(oneshot::Sender<Result<String, EngineError>>),
+}
+
+impl Sink {
+    fn fail(self, error: EngineError) {
+        match self {
+            Self::Steps { events, .. } => drop(events.try_send(Err(error))),
+            Self::Embedded(reply) => drop(reply.send(Err(error))),
+            Self::Tokens(reply) => drop(reply.send(Err(error))),
+            Self::Text(reply) => drop(reply.send(Err(error))),
+        }
+    }
+}
+
+/// What the runner, its requests and its reading task share.
+struct Shared {
+    next: AtomicU64,
+    alive: AtomicBool,
+    /// A std mutex: held for single map operations, never over an await.
+    sinks: Mutex<HashMap<SequenceId, Sink>>,
+    /// Why it died, once it has.
+    death: Mutex<Option<EngineError>>,
+    commands: mpsc::UnboundedSender<Command>,
+}
+
+impl Shared {
+    fn sinks(&self) -> MutexGuard<'_, HashMap<SequenceId, Sink>> {
+        self.sinks.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    fn death(&self) -> EngineError {
+        let death = self.death.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        death.clone().unwrap_or_else(|| EngineError::Died("it is gone".into()))
+    }
+
+    /// Registers `sink` and sends the command made with its number; a dead runner answers at once.
+    fn open(self: &Arc<Self>, sink: Sink, command: impl FnOnce(SequenceId) -> Command) -> Hold {
+        let sequence = self.next.fetch_add(1, Ordering::Relaxed);
+        self.sinks().insert(sequence, sink);
+        let sent = self.commands.send(command(sequence)).is_ok();
+        if (!sent || !self.alive.load(Ordering::Acquire))
+            && let Some(sink) = self.sinks().remove(&sequence)
+        {
+            sink.fail(self.death());
+        }
+        Hold { sequence, shared: self.clone() }
+    }
+}
+
+/// A request's place in the runner: dropped, it cancels what is not over.
+struct Hold {
+    sequence: SequenceId,
+    shared: Arc<Shared>,
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        let unfinished = self.shared.sinks().remove(&self.sequence).is_some();
+        if unfinished {
+            self.shared.commands.send(Command::Cancel { sequence: self.sequence }).ok();
+        }
+    }
+}
+
+/// A loaded model in a child process.
+pub struct ProcessRunner {
+    report: RunnerReport,
+    shared: Arc<Shared>,
+    /// Dropped with the runner: the task that owns the child then closes its pipe.
+    _end: oneshot::Sender<()>,
+}
+
+impl ProcessRunner {
+    async fn start(program: PathBuf, arguments: Vec<OsString>, spec: LoadSpec) -> Result<Self, EngineError> {
+        let failed = |what: &str, error: std::io::Error| EngineError::Load(format!("cannot {what} the runner: {error}"));
+        let mut child = Process::new(&program)
+            .args(&arguments)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .map_err(|error| failed("start", error))?;
+        let (Some(stdin), Some(stdout), Some(stderr)) = (child.stdin.take(), child.stdout.take(), child.stderr.take())
+        else {
+            return Err(EngineError::Load("the runner has no pipes".into()));
+        };
+        let last_words = tokio::spawn(log(stderr));
+        let mut events = FramedRead::new(stdout, protocol::codec());
+
+        let (commands, queue) = mpsc::unbounded_channel();
+        commands.send(Command::Load(Box::new(spec))).ok();
+        tokio::spawn(write(stdin, queue));
+        let report = match next(&mut events).await {
+            Some(Event::Loaded(report)) => *report,
+            Some(Event::LoadFailed(error)) => return Err(error),
+            Some(_) => return Err(EngineError::Load("the runner spoke out of turn".into())),
+            None => {
+                return Err(EngineError::Load(match last_rites(child, last_words).await {
+                    EngineError::Died(words) => format!("model runner has terminated while loading: {words}"),
+                    other => other.to_string(),
+                }));
+            }
+        };
+
+        let shared = Arc::new(Shared {
+            next: AtomicU64::new(1),
+            alive: AtomicBool::new(true),
+            sinks: Mutex::default(),
+            death: Mutex::default(),
+            commands,
+        });
+        let (end, ended) = oneshot::channel();
+        tokio::spawn(pump(child, events, last_words, shared.clone(), ended));
+        Ok(Self { report, shared, _end: end })
+    }
+}
+
+impl Runner for ProcessRunner {
+    fn report(&self) -> &RunnerReport {
+        &self.report
+    }
+
+    fn is_alive(&self) -> bool {
+        self.shared.alive.load(Ordering::Acquire)
+    }
+
+    fn generate(&self, request: GenerateRequest) -> StepStream {
+        let (sender, mut events) = mpsc::channel(BUFFER);
+        let slow = Arc::new(AtomicBool::new(false));
+        let hold = self.shared.open(Sink::Steps { events: sender, slow: slow.clone() }, |sequence| Command::Generate {
+            sequence,
+            request: Box::new(request),
+        });
+        Box::pin(async_stream::stream! {
+            let hold = hold;
+            while let Some(event) = events.recv().await {
+                let last = !matches!(event, Ok(StepEvent::Text { .. }));
+                yield event;
+                if last {
+                    return;
+                }
+            }
+            yield Err(if slow.load(Ordering::Acquire) { EngineError::Slow } else { hold.shared.death() });
+        })
+    }
+
+    fn embed(&self, request: EmbedRequest) -> BoxFuture<'static, Result<EmbedReply, EngineError>> {
+        let (sender, reply) = oneshot::channel();
+        let hold = self.shared.open(Sink::Embedded(sender), |sequence| Command::Embed { sequence, request });
+        answer(hold, reply)
+    }
+
+    fn tokenize(&self, text: String, add_special: bool) -> BoxFuture<'static, Result<Vec<u32>, EngineError>> {
+        let (sender, reply) = oneshot::channel();
+        let command = |sequence| Command::Tokenize { sequence, text, add_special };
+        let hold = self.shared.open(Sink::Tokens(sender), command);
+        answer(hold, reply)
+    }
+
+    fn detokenize(&self, tokens: Vec<u32>) -> BoxFuture<'static, Result<String, EngineError>> {
+        let (sender, reply) = oneshot::channel();
+        let hold = self.shared.open(Sink::Text(sender), |sequence| Command::Detokenize { sequence, tokens });
+        answer(hold, reply)
+    }
+}
+
+fn answer<T: Send + 'static>(
+    hold: Hold,
+    reply: oneshot::Receiver<Result<T, EngineError>>,
+) -> BoxFuture<'static, Result<T, EngineError>> {
+    async move { reply.await.unwrap_or_else(|_| Err(hold.shared.death())) }.boxed()
+}
+
+async fn next(events: &mut FramedRead<ChildStdout, tokio_util::codec::LengthDelimitedCodec>) -> Option<Event> {
+    let frame = events.next().await?;
+    match frame.and_then(|frame| protocol::decode(&frame)) {
+        Ok(event) => Some(event),
+        Err(error) => {
+            tracing::error!(%error, "a runner's frame is broken");
+            None
+        }
+    }
+}
+
+/// Sends commands until every sender is gone or the child no longer reads.
+async fn write(stdin: ChildStdin, mut queue: mpsc::UnboundedReceiver<Command>) {
+    let mut pipe = FramedWrite::new(stdin, protocol::codec());
+    while let Some(command) = queue.recv().await {
+        let sent = match protocol::encode(&command) {
+            Ok(frame) => pipe.send(bytes::Bytes::from(frame)).await,
+            Err(error) => Err(error),
+        };
+        if sent.is_err() {
+            return;
+        }
+    }
+}
+
+/// Owns the child: routes its events until it dies or the runner is dropped.
+async fn pump(
+    mut child: Child,
+    mut events: FramedRead<ChildStdout, tokio_util::codec::LengthDelimitedCodec>,
+    last_words: tokio::task::JoinHandle<VecDeque<String>>,
+    shared: Arc<Shared>,
+    mut ended: oneshot::Receiver<()>,
+) {
+    loop {
+        tokio::select! {
+            event = next(&mut events) => match event {
+                Some(event) => route(&shared, event),
+                None => break,
+            },
+            _ = &mut ended => {
+                // Nobody holds the runner any more, so nobody waits for an answer.
+                shared.alive.store(false, Ordering::Release);
+                child.kill().await.ok();
+                return;
+            }
+        }
+    }
+    let death = last_rites(child, last_words).await;
+    tracing::error!(%death, "a runner died");
+    *shared.death.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(death.clone());
+    shared.alive.store(false, Ordering::Release);
+    let orphans = std::mem::take(&mut *shared.sinks());
+    for sink in orphans.into_values() {
+        sink.fail(death.clone());
+    }
+}
+
+fn route(shared: &Shared, event: Event) {
+    match event {
+        Event::Step { sequence, step } => {
+            let last = matches!(step, StepEvent::Done(_));
+            let mut sinks = shared.sinks();
+            let Some(Sink::Steps { events, slow }) = sinks.get(&sequence) else { return };
+            if events.try_send(Ok(step)).is_err() {
+                slow.store(true, Ordering::Release);
+                sinks.remove(&sequence);
+                shared.commands.send(Command::Cancel { sequence }).ok();
+            } else if last {
+                sinks.remove(&sequence);
+            }
+        }
+        Event::Failed { sequence, error } => {
+            if let Some(sink) = shared.sinks().remove(&sequence) {
+                sink.fail(error);
+            }
+        }
+        Event::Embedded { sequence, reply } => {
+            if let Some(Sink::Embedded(sink)) = shared.sinks().remove(&sequence) {
+                sink.send(Ok(reply)).ok();
+            }
+        }
+        Event::Tokens { sequence, tokens } => {
+            if let Some(Sink::Tokens(sink)) = shared.sinks().remove(&sequence) {
+                sink.send(Ok(tokens)).ok();
+            }
+        }
+        Event::Text { sequence, text } => {
+            if let Some(Sink::Text(sink)) = shared.sinks().remove(&sequence) {
+                sink.send(Ok(text)).ok();
+            }
+        }
+        Event::Loaded(_) | Event::LoadFailed(_) => tracing::warn!("a runner loaded twice"),
+    }
+}
+
+/// Passes a runner's standard error on to our log and keeps its last lines.
+async fn log(stderr: ChildStderr) -> VecDeque<String> {
+    let mut lines = BufReader::new(stderr).split(b'\n');
+    let mut kept = VecDeque::new();
+    while let Ok(Some(line)) = lines.next_segment().await {
+        let line = String::from_utf8_lossy(&line).trim_end().to_owned();
+        if line.is_empty() {
+            continue;
+        }
+        tracing::debug!(target: "hanzod::runner", "{line}");
+        if kept.len() == LAST_WORDS {
+            kept.pop_front();
+        }
+        kept.push_back(line);
+    }
+    kept
+}
+
+/// Waits for a child that has closed its pipe, and says how it ended.
+async fn last_rites(mut child: Child, last_words: tokio::task::JoinHandle<VecDeque<String>>) -> EngineError {
+    let status = match child.wait().await {
+        Ok(status) => status.to_string(),
+        Err(error) => error.to_string(),
+    };
+    let words = last_words.await.unwrap_or_default();
+    // llama.cpp's own complaint stands before the backtrace that follows it.
+    let telling = words.iter().rev().find(|line| line.contains("rror") || line.contains("GGML_ASSERT"));
+    EngineError::Died(match telling.or(words.back()) {
+        Some(line) => format!("{status}: {line}"),
+        None => status,
+    })
+}

@@ -1,0 +1,283 @@
+//! Chooses the next token: a pure function of logits, history, options and seed, the same for every backend.
+//!
+//! The order of the steps is llama.cpp's: penalties, top-k, typical-p, top-p, min-p, temperature, draw. Two differences
+//! from it can be seen only in a seeded draw, since its generator is another.
+
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::{RngCore, SeedableRng};
+
+use super::event::TokenLogprob;
+use crate::types::SamplingOptions;
+
+/// A token and its logit, later its probability.
+#[derive(Clone, Copy, Debug)]
+struct Candidate {
+    token: u32,
+    value: f32,
+}
+
+/// One sequence's choices.
+#[derive(Debug)]
+pub struct Sampler {
+    options: SamplingOptions,
+    random: ChaCha8Rng,
+    /// Of the context, for `repeat_last_n` -1.
+    context: usize,
+    logits: Vec<f32>,
+    candidates: Vec<Candidate>,
+}
+
+impl Sampler {
+    /// `entropy` seeds the draw when the options leave the seed open.
+    pub fn new(options: &SamplingOptions, context: usize, entropy: u64) -> Self {
+        let seed = u64::try_from(options.seed).unwrap_or(entropy);
+        Self {
+            options: options.clone(),
+            random: ChaCha8Rng::seed_from_u64(seed),
+            context,
+            logits: Vec::new(),
+            candidates: Vec::new(),
+        }
+    }
+
+    /// The next token. `history` is the prompt and what was generated; `allowed` says which tokens a constraint leaves.
+    ///
+    /// `None` when no token is left.
+    pub fn sample(&mut self, logits: &[f32], history: &[u32], allowed: Option<&dyn Fn(u32) -> bool>) -> Option<u32> {
+        let penalised = self.penalised(history);
+        if self.options.temperature <= 0.0 && penalised.is_empty() && allowed.is_none() {
+            return argmax(logits);
+        }
+        self.logits.clear();
+        self.logits.extend_from_slice(logits);
+        self.penalise(&penalised);
+        if let Some(allowed) = allowed {
+            for (token, logit) in self.logits.iter_mut().enumerate() {
+                if !allowed(token as u32) {
+                    *logit = f32::NEG_INFINITY;
+                }
+            }
+        }
+        if self.options.temperature <= 0.0 {
+            return argmax(&self.logits);
+        }
+        self.top_k();
+        self.typical_p();
+        self.top_p();
+        self.min_p();
+        self.draw()
+    }
+
+    /// Tokens of the window that the penalties look at, with how often each stands there.
+    fn penalised(&self, history: &[u32]) -> Vec<(u32, u32)> {
+        let SamplingOptions { repeat_last_n, repeat_penalty, presence_penalty, frequency_penalty, .. } = self.options;
+        if repeat_penalty == 1.0 && presence_penalty == 0.0 && frequency_penalty == 0.0 {
+            return Vec::new();
+        }
+        let window = usize::try_from(repeat_last_n).unwrap_or(self.context);
+        let mut tokens = history[history.len().saturating_sub(window)..].to_vec();
+        tokens.sort_unstable();
+        let mut counts: Vec<(u32, u32)> = Vec::new();
+        for token in tokens {
+            match counts.last_mut() {
+                Some((last, count)) if *last == token => *count += 1,
+                _ => counts.push((token, 1)),
+            }
+        }
+        counts
+    }
+
+    fn penalise(&mut self, counts: &[(u32, u32)]) {
+        let SamplingOptions { repeat_penalty, presence_penalty, frequency_penalty, .. } = self.options;
+        for &(token, count) in counts {
+            let Some(logit) = self.logits.get_mut(token as usize) else { continue };
+            if *logit <= 0.0 {
+                *logit *= repeat_penalty;
+            } else {
+                *logit /= repeat_penalty;
+            }
+            *logit -= count as f32 * frequency_penalty + presence_penalty;
+        }
+    }
+
+    /// Fills `candidates` with the best `top_k`, best first; all of them when it is not positive.
+    fn top_k(&mut self) {
+        self.candidates.clear();
+        let all = (0..).zip(&self.logits).filter(|(_, logit)| **logit > f32::NEG_INFINITY && !logit.is_nan());
+        self.candidates.extend(all.map(|(token, &value)| Candidate { token, value }));
+        if let Ok(k) = usize::try_from(self.options.top_k)
+            && (1..self.candidates.len()).contains(&k)
+        {
+            self.candidates.select_nth_unstable_by(k - 1, best_first);
+            self.candidates.truncate(k);
+        }
+        self.candidates.sort_unstable_by(best_first);
+    }
+
+    /// Keeps the tokens whose surprise is nearest to the expected one, up to a mass of `typical_p`.
+    fn typical_p(&mut self) {
+        let mass = self.options.typical_p;
+        if mass >= 1.0 || self.candidates.is_empty() {
+            return;
+        }
+        let chances = softmax(&self.candidates, 1.0);
+        let entropy: f32 = chances.iter().filter(|p| **p > 0.0).map(|p| -p * p.ln()).sum();
+        let mut order: Vec<usize> = (0..chances.len()).collect();
+        let distance = |&index: &usize| (-chances[index].ln() - entropy).abs();
+        order.sort_by(|a, b| distance(a).total_cmp(&distance(b)));
+        let mut sum = 0.0;
+        let kept = order.iter().take_while(|&&index| {
+            let more = sum <= mass;
+            sum += chances[index];
+            more
+        });
+        let mut kept: Vec<usize> = kept.copied().collect();
+        kept.sort_unstable();
+        self.candidates = kept.into_iter().map(|index| self.candidates[index]).collect();
+    }
+
+    fn top_p(&mut self) {
+        let mass = self.options.top_p;
+        if mass >= 1.0 || self.candidates.is_empty() {
+            return;
+        }
+        let mut sum = 0.0;
+        let last = softmax(&self.candidates, 1.0).iter().position(|chance| {
+            sum += chance;
+            sum >= mass
+        });
+        if let Some(last) = last {
+            self.candidates.truncate(last + 1);
+        }
+    }
+
+    fn min_p(&mut self) {
+        let share = self.options.min_p;
+        let Some(best) = self.candidates.first().copied() else { return };
+        if share > 0.0 {
+            let least = best.value + share.ln();
+            let kept = self.candidates.iter().take_while(|candidate| candidate.value >= least).count();
+            self.candidates.truncate(kept.max(1));
+        }
+    }
+
+    fn draw(&mut self) -> Option<u32> {
+        let chances = softmax(&self.candidates, self.options.temperature);
+        // 53 random bits make a number in 0..1, as every generator of doubles does.
+        let mut point = (self.random.next_u64() >> 11) as f64 / (1_u64 << 53) as f64;
+        for (candidate, chance) in self.candidates.iter().zip(&chances) {
+            point -= f64::from(*chance);
+            if point < 0.0 {
+                return Some(candidate.token);
+            }
+        }
+        self.candidates.last().map(|candidate| candidate.token)
+    }
+}
+
+fn best_first(a: &Candidate, b: &Candidate) -> std::cmp::Ordering {
+    b.value.total_cmp(&a.value).then(a.token.cmp(&b.token))
+}
+
+fn argmax(logits: &[f32]) -> Option<u32> {
+    let mut best: Option<(u32, f32)> = None;
+    for (token, &logit) in (0..).zip(logits) {
+        if logit > best.map_or(f32::NEG_INFINITY, |(_, logit)| logit) {
+            best = Some((token, logit));
+        }
+    }
+    best.map(|(token, _)| token)
+}
+
+/// Chances of candidates that are sorted best first.
+fn softmax(candidates: &[Candidate], temperature: f32) -> Vec<f32> {
+    let best = candidates.first().map_or(0.0, |candidate| candidate.value);
+    let mut chances: Vec<f32> =
+        candidates.iter().map(|candidate| ((candidate.value - best) / temperature).exp()).collect();
+    let sum: f32 = chances.iter().sum();
+    chances.iter_mut().for_each(|chance| *chance /= sum);
+    chances
+}
+
+/// The log-probability of `token` and of the `top` likeliest, before any option. `piece` gives a token's bytes.
+pub fn logprobs(logits: &[f32], token: u32, top: usize, piece: impl Fn(u32) -> Vec<u8>) -> TokenLogprob {
+    let best = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let sum: f64 = logits.iter().map(|logit| f64::from(logit - best).exp()).sum();
+    let of = |token: u32, top: Vec<TokenLogprob>| {
+        let bytes = piece(token);
+        let logit = logits.get(token as usize).copied().unwrap_or(f32::NEG_INFINITY);
+        let logprob = (f64::from(logit - best) - sum.ln()) as f32;
+        TokenLogprob { token: String::from_utf8_lossy(&bytes).into_owned(), logprob, bytes, top }
+    };
+    let mut candidates: Vec<Candidate> =
+        (0..).zip(logits).map(|(token, &value)| Candidate { token, value }).collect();
+    let top = top.min(candidates.len());
+    if (1..candidates.len()).contains(&top) {
+        candidates.select_nth_unstable_by(top - 1, best_first);
+    }
+    candidates.truncate(top);
+    candidates.sort_unstable_by(best_first);
+    of(token, candidates.iter().map(|candidate| of(candidate.token, Vec::new())).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn options() -> SamplingOptions {
+        SamplingOptions { seed: 7, ..SamplingOptions::default() }
+    }
+
+    fn many(options: &SamplingOptions, logits: &[f32]) -> Vec<u32> {
+        let mut sampler = Sampler::new(options, 64, 0);
+        (0..500).filter_map(|_| sampler.sample(logits, &[], None)).collect()
+    }
+
+    #[test]
+    fn a_seed_gives_the_same_tokens() {
+        let logits = [1.0, 1.1, 0.9, 1.0];
+        assert_eq!(many(&options(), &logits), many(&options(), &logits));
+        assert_ne!(many(&options(), &logits), many(&SamplingOptions { seed: 8, ..options() }, &logits));
+    }
+
+    #[test]
+    fn temperature_zero_and_top_k_one_are_greedy() {
+        let logits = [0.1, 3.0, 2.9];
+        assert!(many(&SamplingOptions { temperature: 0.0, ..options() }, &logits).iter().all(|&token| token == 1));
+        assert!(many(&SamplingOptions { top_k: 1, ..options() }, &logits).iter().all(|&token| token == 1));
+    }
+
+    #[test]
+    fn cuts_leave_out_the_unlikely() {
+        let logits = [5.0, 4.9, 0.0, -5.0];
+        for cut in [
+            SamplingOptions { top_k: 2, top_p: 1.0, ..options() },
+            SamplingOptions { top_p: 0.9, ..options() },
+            SamplingOptions { min_p: 0.5, top_p: 1.0, ..options() },
+        ] {
+            let tokens = many(&cut, &logits);
+            assert!(tokens.contains(&0) && tokens.contains(&1) && tokens.iter().all(|&token| token < 2), "{cut:?}");
+        }
+    }
+
+    #[test]
+    fn penalties_and_constraints_change_the_choice() {
+        let greedy = SamplingOptions { temperature: 0.0, ..options() };
+        let logits = [3.0, 2.9, 1.0];
+        let repeat = SamplingOptions { repeat_penalty: 1.2, ..greedy.clone() };
+        assert_eq!(Sampler::new(&repeat, 64, 0).sample(&logits, &[0], None), Some(1));
+        let outside = SamplingOptions { repeat_last_n: 1, ..repeat };
+        assert_eq!(Sampler::new(&outside, 64, 0).sample(&logits, &[0, 2], None), Some(0));
+        assert_eq!(Sampler::new(&greedy, 64, 0).sample(&logits, &[], Some(&|token| token == 2)), Some(2));
+        assert_eq!(Sampler::new(&greedy, 64, 0).sample(&logits, &[], Some(&|_| false)), None);
+    }
+
+    #[test]
+    fn log_probabilities_are_natural_and_sorted() {
+        let reply = logprobs(&[0.0, 1.0, 2.0], 0, 2, |token| vec![b'a' + token as u8]);
+        let sum: f32 = (0..3).map(|token| logprobs(&[0.0, 1.0, 2.0], token, 0, |_| Vec::new()).logprob.exp()).sum();
+        assert!((sum - 1.0).abs() < 1e-5);
+        assert_eq!(reply.top.iter().map(|top| top.token.as_str()).collect::<Vec<_>>(), ["c", "b"]);
+        assert!(reply.top[0].logprob > reply.top[1].logprob && reply.top[1].logprob > reply.logprob);
+    }
+}
