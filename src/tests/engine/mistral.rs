@@ -1,0 +1,1 @@
+//! mistral.rs, through `hanzod runner`.

@@ -1,0 +1,6 @@
+//! Real engines with the tiny model, through the real runner process.
+
+#[cfg(feature = "llama")]
+mod llama;
+#[cfg(feature = "mistral")]
+mod mistral;

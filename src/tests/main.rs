@@ -1,0 +1,3 @@
+//! The integration tests, in one binary: rooms together, the real program, real models.
+
+mod engine;
