@@ -11,6 +11,7 @@ mod error;
 mod gc;
 mod layout;
 mod manifest;
+pub mod modelfile;
 mod tags;
 
 pub use blobs::{Blobs, Ingest, Partial};
