@@ -74,7 +74,7 @@ impl Header {
     pub(super) fn read<R: Read + Seek>(reader: R) -> Result<Self, GgufError> {
         let source = &mut Source::new(reader)?;
         let start = Start::read(source)?;
-        let metadata = Metadata::read(source, start.entries, |_| false)?;
+        let metadata = Metadata::read(source, start.entries)?;
         let alignment = alignment(&metadata)?;
         let mut names = HashSet::new();
         let mut tensors = Vec::new();
@@ -95,11 +95,11 @@ impl Header {
         })
     }
 
-    /// Reads the metadata up to the tokenizer, which is where nearly all its bytes are.
+    /// Reads the metadata and leaves the tensors.
     pub(super) fn peek<R: Read + Seek>(reader: R) -> Result<Metadata, GgufError> {
         let source = &mut Source::new(reader)?;
         let start = Start::read(source)?;
-        Metadata::read(source, start.entries, |key| key.starts_with("tokenizer."))
+        Metadata::read(source, start.entries)
     }
 }
 

@@ -28,19 +28,11 @@ pub enum GgufKind {
 }
 
 impl Metadata {
-    /// Reads `count` entries, or up to the first whose key `stop` says yes to.
-    pub(super) fn read<R: Read + Seek>(
-        source: &mut Source<R>,
-        count: u64,
-        stop: impl Fn(&str) -> bool,
-    ) -> Result<Self, GgufError> {
+    pub(super) fn read<R: Read + Seek>(source: &mut Source<R>, count: u64) -> Result<Self, GgufError> {
         let mut metadata = Self::default();
         for _ in 0..count {
             let key = source.string("a metadata key", KEY)?;
             let key = String::from_utf8(key).map_err(|_| GgufError::NotUtf8("a metadata key"))?;
-            if stop(&key) {
-                break;
-            }
             let value = Value::read(source, &key)?;
             if metadata.places.insert(key.clone(), metadata.entries.len()).is_some() {
                 return Err(GgufError::DuplicateKey(key));

@@ -43,7 +43,7 @@ impl Gguf {
         })
     }
 
-    /// Reads only the metadata before the tokenizer's: enough for lists, and cheap. The tensors are not looked at.
+    /// Reads only the metadata, which is enough for lists. The tensors are not looked at.
     ///
     /// # Errors
     /// As [`Gguf::open`], as far as the file is read.

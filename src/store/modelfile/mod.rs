@@ -40,6 +40,12 @@ pub enum MessageRole {
 }
 
 impl MessageRole {
+    pub fn of_str(text: &str) -> Option<Self> {
+        [Self::System, Self::User, Self::Assistant]
+            .into_iter()
+            .find(|role| role.as_str() == text)
+    }
+
     pub fn as_str(self) -> &'static str {
         match self {
             Self::System => "system",

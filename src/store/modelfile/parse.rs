@@ -94,12 +94,8 @@ impl Reader<'_> {
                 }
             }
             "message" => {
-                let role = match self.word(|char| char.is_ascii_alphabetic())?.as_str() {
-                    "system" => MessageRole::System,
-                    "user" => MessageRole::User,
-                    "assistant" => MessageRole::Assistant,
-                    _ => return Err(ModelfileError::Role { line: self.line }),
-                };
+                let role = self.word(|char| char.is_ascii_alphabetic())?;
+                let role = MessageRole::of_str(&role).ok_or(ModelfileError::Role { line: self.line })?;
                 Instruction::Message {
                     role,
                     content: self.value()?,
