@@ -1,7 +1,7 @@
 //! The composition root: store, puller, scheduler and router put together, and served until the program is told to stop.
 
 use std::net::SocketAddr;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -81,11 +81,11 @@ pub async fn serve(config: Config, only: Vec<Endpoint>) -> Result<(), ServerErro
     }
 
     let (stop, stopped) = watch::channel(false);
-    let graceful = GracefulShutdown::new();
+    let graceful = Arc::new(GracefulShutdown::new());
     let mut accepting = Vec::new();
     for (listener, address) in listeners {
         let router = router.clone().layer(axum::Extension(ListenAddress(address)));
-        accepting.push(tokio::spawn(accept(listener, router, graceful.watcher(), stopped.clone())));
+        accepting.push(tokio::spawn(accept(listener, router, graceful.clone(), stopped.clone())));
     }
     drop((router, stopped));
 
@@ -98,7 +98,10 @@ pub async fn serve(config: Config, only: Vec<Endpoint>) -> Result<(), ServerErro
     for task in accepting {
         task.await.ok();
     }
-    if tokio::time::timeout(GRACE, graceful.shutdown()).await.is_err() {
+    // The accepting tasks have ended, so this is the last handle.
+    if let Some(graceful) = Arc::into_inner(graceful)
+        && tokio::time::timeout(GRACE, graceful.shutdown()).await.is_err()
+    {
         tracing::warn!("answers that were still running are cut off");
     }
     Ok(())
@@ -145,11 +148,16 @@ fn sweep(config: &Config) {
     });
 }
 
-async fn accept(listener: TcpListener, router: Router, watcher: Watcher, mut stopped: watch::Receiver<bool>) {
+async fn accept(
+    listener: TcpListener,
+    router: Router,
+    graceful: Arc<GracefulShutdown>,
+    mut stopped: watch::Receiver<bool>,
+) {
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => drop(tokio::spawn(connection(stream, router.clone(), watcher.clone()))),
+                Ok((stream, _)) => drop(tokio::spawn(connection(stream, router.clone(), graceful.watcher()))),
                 Err(error) => {
                     // Out of file descriptors, mostly: give the others time to end.
                     tracing::warn!(%error, "a connection could not be accepted");
@@ -165,7 +173,7 @@ async fn connection(stream: TcpStream, router: Router, watcher: Watcher) {
     stream.set_nodelay(true).ok();
     let mut http = hyper::server::conn::http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(HEAD);
-    let served = pin!(http.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router)));
+    let served = http.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
     if let Err(error) = watcher.watch(served).await {
         tracing::debug!(%error, "a connection ended early");
     }

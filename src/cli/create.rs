@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, bail};
 use clap::Args;
 use futures_util::TryStreamExt as _;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use sha2::Digest as _;
 use tokio_util::io::ReaderStream;
 

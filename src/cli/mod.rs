@@ -140,7 +140,7 @@ impl Serve {
             own.port = port;
         }
         let listen: Vec<Endpoint> = self.listen.iter().map(|text| address(text)).collect();
-        crate::server::serve(config, listen).await
+        Ok(crate::server::serve(config, listen).await?)
     }
 }
 
