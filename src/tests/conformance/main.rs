@@ -3,7 +3,9 @@
 //! `cargo test --release --test conformance`; the files come from `$HANZOD_PROMPTS`, by default
 //! `compat-tests/conformance/prompts`. Each id that differs is printed with what came and what was wanted, then a count a file.
 
+mod decode;
 mod options;
+mod renderers;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -13,10 +15,14 @@ use serde_json::Value;
 
 /// The cases of one file, in order.
 pub(crate) fn cases(file: &str) -> Vec<Value> {
-    let folder = std::env::var_os("HANZOD_PROMPTS")
-        .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("compat-tests/conformance/prompts"), PathBuf::from);
+    let folder = std::env::var_os("HANZOD_PROMPTS").map_or_else(
+        || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("compat-tests/conformance/prompts"),
+        PathBuf::from,
+    );
     let text = std::fs::read_to_string(folder.join(file)).expect(file);
-    text.lines().map(|line| serde_json::from_str(line).expect(line)).collect()
+    text.lines()
+        .map(|line| serde_json::from_str(line).expect(line))
+        .collect()
 }
 
 /// Runs `check` on every case and fails with the ids that differ. `better` names the cases in which hanzod does the better
@@ -36,6 +42,9 @@ pub(crate) fn run(file: &str, better: &BTreeMap<&str, &str>, check: impl Fn(&Val
             }
         }
     }
-    println!("{file}: {same} same, {known} better on purpose, {differ} differ, of {}", cases.len());
+    println!(
+        "{file}: {same} same, {known} better on purpose, {differ} differ, of {}",
+        cases.len()
+    );
     assert!(differ == 0, "{file}: {differ} of {} differ\n{report}", cases.len());
 }
