@@ -19,10 +19,6 @@ pub(super) const COMPACT: Style = Style {
     spaced: false,
     html: true,
 };
-pub(super) const COMPACT_PLAIN: Style = Style {
-    spaced: false,
-    html: false,
-};
 pub(super) const SPACED: Style = Style {
     spaced: true,
     html: true,
@@ -106,9 +102,61 @@ pub(super) fn tool(tool: &Tool, style: Style) -> String {
     write(&tidy(tool), style)
 }
 
-/// `{"name": …, "description": …, "parameters": …}`, the tool without its wrapper.
-pub(super) fn function(tool: &Tool, style: Style) -> String {
-    write(&tidy(tool).function, style)
+/// `{"name": …, "description": …, "parameters": …}`, the tool without its wrapper. `html` is whether name and description
+/// are escaped as Go does; the schema always is. `empty` is whether an empty description is written.
+pub(super) fn function(tool: &Tool, html: bool, empty: bool) -> String {
+    let function = tidy(tool).function;
+    let style = if html { SPACED } else { SPACED_PLAIN };
+    let mut out = format!("{{\"name\": {}", write(&function.name, style));
+    if empty || !function.description.is_empty() {
+        out += &format!(", \"description\": {}", write(&function.description, style));
+    }
+    out + &format!(", \"parameters\": {}}}", write(&function.parameters, SPACED))
+}
+
+/// Compact JSON spread over lines, four blanks a level, as Go's `MarshalIndent` does: empty lists and objects stay whole.
+pub(super) fn indented(compact: &str) -> String {
+    let mut out = String::with_capacity(compact.len() * 2);
+    let (mut depth, mut in_string, mut escaped) = (0, false, false);
+    let mut chars = compact.chars().peekable();
+    let line = |out: &mut String, depth: usize| {
+        out.push('\n');
+        out.extend(std::iter::repeat_n("    ", depth));
+    };
+    while let Some(char) = chars.next() {
+        if in_string {
+            in_string = escaped || char != '"';
+            escaped = !escaped && char == '\\';
+            out.push(char);
+            continue;
+        }
+        match char {
+            '{' | '[' => {
+                out.push(char);
+                if let Some(close) = chars.next_if(|next| matches!(next, '}' | ']')) {
+                    out.push(close);
+                } else {
+                    depth += 1;
+                    line(&mut out, depth);
+                }
+            }
+            '}' | ']' => {
+                depth -= 1;
+                line(&mut out, depth);
+                out.push(char);
+            }
+            ',' => {
+                out.push(char);
+                line(&mut out, depth);
+            }
+            ':' => out.push_str(": "),
+            _ => {
+                in_string = char == '"';
+                out.push(char);
+            }
+        }
+    }
+    out
 }
 
 /// A number as Go's `%v` prints a float64: with an exponent, of two places at least, below 1e-4 and from
@@ -123,6 +171,20 @@ pub(super) fn number(number: &Number) -> String {
         return format!("{digits}e{sign}{:02}", exponent.abs());
     }
     float.to_string()
+}
+
+/// A value as Go's `%v` prints it, but JSON for lists and objects and `null` for nothing.
+pub(super) fn printed(value: &Value, style: Style) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        Value::Number(given) => number(given),
+        _ => self::value(value, style),
+    }
+}
+
+/// Text as it is, any other value as JSON.
+pub(super) fn text_or_json(value: &Value, style: Style) -> String {
+    value.as_str().map_or_else(|| self::value(value, style), str::to_owned)
 }
 
 /// Compact JSON in another layout. Only strings hold backslashes, and only they may hold `,` or `:` that stay.
@@ -173,7 +235,7 @@ mod tests {
             r#"{"a": {"k": 1e-7, "z": null}, "b": [1, "x, y: \\\"\u003c"]}"#
         );
         assert_eq!(
-            super::value(&value, COMPACT_PLAIN),
+            super::value(&value, Style { html: false, ..COMPACT }),
             r#"{"a":{"k":1e-7,"z":null},"b":[1,"x, y: \\\"<"]}"#
         );
     }

@@ -2,8 +2,17 @@
 //!
 //! A family a file. What a prompt looks like was recorded from Ollama, and `src/tests/conformance/renderers.rs` replays it.
 
+mod cohere;
+mod deepseek;
+mod functiongemma;
+mod gemma4;
+mod gemma_value;
+mod glimmer;
+mod glm;
 mod images;
 mod json;
+mod laguna;
+mod lfm2;
 mod nemotron;
 mod olmo3;
 mod qwen3_5;
@@ -20,8 +29,8 @@ pub trait Renderer: Sync {
     /// [`PromptError`] when the format has no place for this conversation.
     fn render(&self, conversation: &Conversation) -> Result<Rendered, PromptError>;
 
-    /// The text every prompt begins with that stands for the beginning-of-sequence token. It must go when the tokenizer adds
-    /// that token itself.
+    /// The text for the beginning-of-sequence token. Where a prompt begins with it, it must go if the tokenizer adds that
+    /// token itself.
     fn leading_bos(&self) -> Option<&'static str> {
         None
     }
@@ -35,7 +44,20 @@ pub fn find(name: &str) -> Option<&'static dyn Renderer> {
         .map(|(_, renderer)| *renderer)
 }
 
-static RENDERERS: [(&str, &dyn Renderer); 12] = [
+static RENDERERS: [(&str, &dyn Renderer); 26] = [
+    ("cogito", &deepseek::Cogito),
+    ("cohere", &cohere::Cohere),
+    ("deepseek3.1", &deepseek::DeepSeek31),
+    ("functiongemma", &functiongemma::FunctionGemma),
+    ("gemma4", &gemma4::SMALL),
+    ("gemma4-large", &gemma4::LARGE),
+    ("gemma4-small", &gemma4::SMALL),
+    ("glimmer", &glimmer::Glimmer),
+    ("glm-4.7", &glm::Glm47),
+    ("glm-ocr", &glm::GlmOcr),
+    ("laguna", &laguna::Laguna),
+    ("lfm2", &lfm2::LFM2),
+    ("lfm2-thinking", &lfm2::LFM2_THINKING),
     ("nemotron-3-nano", &nemotron::NANO_3),
     ("nemotron-3.5-nano", &nemotron::NANO_3_5),
     ("olmo3", &olmo3::OLMO_3),
@@ -43,6 +65,7 @@ static RENDERERS: [(&str, &dyn Renderer); 12] = [
     ("olmo3-think", &olmo3::OLMO_3_THINK),
     ("olmo3.1", &olmo3::OLMO_3_1),
     ("ornith", &qwen3_5::ORNITH),
+    ("poolside-v1", &laguna::PoolsideV1),
     ("qwen3-coder", &qwen3_coder::Qwen3Coder),
     ("qwen3-vl-instruct", &qwen3_vl::INSTRUCT),
     ("qwen3-vl-thinking", &qwen3_vl::THINKING),
@@ -86,4 +109,14 @@ fn last_query(messages: &[Message]) -> Option<usize> {
         let wrapped = text.starts_with("<tool_response>") && text.ends_with("</tool_response>");
         message.role == Role::USER && !wrapped
     })
+}
+
+/// Thinking and the rest. A client may have sent back the thinking inside the text, as some APIs hand it out.
+fn split_thinking<'a>(thinking: &'a str, content: &'a str) -> (&'a str, &'a str) {
+    match (content.split_once("</think>"), content.rsplit_once("</think>")) {
+        (Some((before, _)), Some((_, after))) if thinking.is_empty() => {
+            (before.rsplit("<think>").next().unwrap_or_default(), after.trim_start())
+        }
+        _ => (thinking, content),
+    }
 }

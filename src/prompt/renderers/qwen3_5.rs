@@ -2,7 +2,7 @@
 
 use super::images::Images;
 use super::xml_tools::{self, Words};
-use super::{Renderer, last_query, rendered, same_role_around};
+use super::{Renderer, last_query, rendered, same_role_around, split_thinking};
 use crate::prompt::{Conversation, PromptError, Rendered};
 use crate::types::{Message, Role, Think, ThinkLevel};
 
@@ -61,9 +61,10 @@ impl Renderer for Qwen35 {
                 "developer" if folds => {}
                 Role::SYSTEM | Role::USER => out += &format!("<|im_start|>{}\n{content}<|im_end|>\n", message.role),
                 Role::ASSISTANT => {
+                    let (thinking, content) = split_thinking(&message.thinking, content);
                     out += "<|im_start|>assistant\n";
                     if self.keeps_thinking || (thinks && index > last_query) {
-                        out += &format!("<think>\n{}\n</think>\n\n", message.thinking.trim());
+                        out += &format!("<think>\n{}\n</think>\n\n", thinking.trim());
                     }
                     out += content;
                     out += &calls(message, content);

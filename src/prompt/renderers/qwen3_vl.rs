@@ -46,11 +46,7 @@ impl Renderer for Qwen3Vl {
                         out += &content;
                     }
                     out += &calls(message);
-                    out += if is_last && message.tool_calls.is_empty() {
-                        ""
-                    } else {
-                        "<|im_end|>\n"
-                    };
+                    out += if is_last { "" } else { "<|im_end|>\n" };
                 }
                 Role::TOOL => {
                     let (before, after) = same_role_around(messages, index);

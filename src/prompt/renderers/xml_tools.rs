@@ -77,15 +77,12 @@ impl Words {
     }
 
     fn argument(self, value: &Value) -> String {
-        let word = match value {
-            Value::String(text) => return text.clone(),
-            Value::Number(number) => return json::number(number),
-            Value::Array(_) | Value::Object(_) => return json::value(value, self.style()),
-            Value::Null => ["null", "None"],
-            Value::Bool(true) => ["true", "True"],
-            Value::Bool(false) => ["false", "False"],
-        };
-        word[usize::from(self == Self::Python)].to_owned()
+        match (self, value) {
+            (Self::Python, Value::Null) => "None".to_owned(),
+            (Self::Python, Value::Bool(true)) => "True".to_owned(),
+            (Self::Python, Value::Bool(false)) => "False".to_owned(),
+            _ => json::printed(value, self.style()),
+        }
     }
 }
 

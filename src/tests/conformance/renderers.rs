@@ -1,7 +1,5 @@
 //! `renderers.jsonl`: conversations into prompts by the built-in renderers.
 
-use std::collections::BTreeMap;
-
 use serde_json::Value;
 
 use hanzod::prompt::renderers;
@@ -13,40 +11,75 @@ use super::decode;
 fn renderers() {
     let better: Vec<(String, &str)> = BETTER
         .iter()
-        .flat_map(|(cases, defect)| {
-            cases
-                .split_whitespace()
-                .map(move |case| (format!("renderers/{case}"), *defect))
-        })
+        .flat_map(|(ids, defect)| each(ids).map(|id| (id, *defect)))
         .collect();
     let better = better.iter().map(|(id, defect)| (id.as_str(), *defect)).collect();
     super::run("renderers.jsonl", &better, check);
 }
 
-/// Where the recorded prompt is a fault, by the defects' numbers in the recordings' README.
-const BETTER: [(&str, &str); 3] = [
+/// Where the recorded prompt is a fault, by the defects' numbers in the recordings' README: renderers, their cases, and what
+/// the fault is.
+const BETTER: [((&str, &str), &str); 3] = [
     (
-        "olmo3-think/only-assistant olmo3-think/prefill-think olmo3-think/prefill-nothink olmo3-think/prefill-spaces
-         olmo3-32b-think/only-assistant olmo3-32b-think/prefill-think olmo3-32b-think/prefill-nothink
-         olmo3-32b-think/prefill-spaces nemotron-3-nano/only-assistant nemotron-3-nano/prefill
-         nemotron-3-nano/prefill-nothink nemotron-3-nano/prefill-spaces nemotron-3.5-nano/prefill
-         nemotron-3.5-nano/prefill-think nemotron-3.5-nano/prefill-nothink nemotron-3.5-nano/prefill-spaces",
+        PREFILLS,
         "8: an assistant's text that comes last is closed, though the parser takes what follows for its continuation",
     ),
     (
-        "olmo3/prefill-thinking-only olmo3/prefill-empty olmo3.1/prefill-thinking-only olmo3.1/prefill-empty",
+        ("olmo3 olmo3.1", "prefill-thinking-only prefill-empty"),
         "8: an empty answer to go on with opens two turns",
     ),
     (
-        "nemotron-3.5-nano/images-system-assistant",
+        (
+            "nemotron-3-nano nemotron-3.5-nano gemma4 gemma4-small gemma4-large glm-ocr",
+            "images-system-assistant",
+        ),
         "9: images that are not shown are not counted, and later markers mean the wrong ones",
     ),
 ];
 
+const PREFILLS: (&str, &str) = (
+    "cogito deepseek3.1 functiongemma gemma4 gemma4-small gemma4-large glimmer glm-ocr laguna nemotron-3-nano \
+     nemotron-3.5-nano olmo3-think olmo3-32b-think",
+    "only-assistant prefill prefill-think prefill-nothink prefill-spaces",
+);
+
+fn each((renderers, cases): &(&str, &str)) -> impl Iterator<Item = String> {
+    let ids = renderers
+        .split(' ')
+        .flat_map(|renderer| cases.split(' ').map(move |case| format!("renderers/{renderer}/{case}")));
+    ids.collect::<Vec<_>>().into_iter()
+}
+
+/// What is better there is that the prompt stops where the recorded one closes the text.
+#[test]
+fn prefills_are_continued() {
+    let prefills: Vec<String> = each(&PREFILLS).collect();
+    let cases = super::cases("renderers.jsonl");
+    let cases: Vec<_> = cases
+        .iter()
+        .filter(|case| prefills.iter().any(|id| case["id"] == **id))
+        .collect();
+    assert!(cases.len() > 40, "only {} prefills recorded", cases.len());
+    for case in cases {
+        let have = render(case).expect("a prefill renders").text;
+        let want = dated(case["prompt"].as_str().expect("a prefill has a prompt"));
+        let text = case["messages"]
+            .as_array()
+            .and_then(|list| list.last())
+            .expect("a last message")["content"]
+            .as_str();
+        let text = text.expect("a prefill has text").trim();
+        assert!(
+            want.starts_with(&have) && have.trim_end().ends_with(text),
+            "{}: {have:?}",
+            case["id"]
+        );
+    }
+}
+
 fn check(case: &Value) -> Result<(), String> {
-    let name = case["renderer"].as_str().expect("each case names a renderer");
-    let found = renderers::find(name);
     if case["kind"] == "info" {
+        let found = case["renderer"].as_str().and_then(renderers::find);
         let have = found.and_then(|renderer| renderer.leading_bos()).unwrap_or_default();
         return if case["leading_bos"] == have {
             Ok(())
@@ -55,23 +88,26 @@ fn check(case: &Value) -> Result<(), String> {
         };
     }
     // What a request may say of thinking is the API's to check, before there is a conversation.
-    let Some(think) = decode::think(case) else {
+    if decode::think(case).is_none() {
         return Ok(());
-    };
+    }
+    match (render(case), case["error"].as_str()) {
+        (Ok(have), None) => same(&have, case),
+        (Err(have), Some(want)) if have == want => Ok(()),
+        (have, want) => Err(format!("{have:?} for error {want:?}")),
+    }
+}
+
+fn render(case: &Value) -> Result<Rendered, String> {
+    let name = case["renderer"].as_str().expect("each case names a renderer");
+    let think = decode::think(case).ok_or("bad think value")?;
     let conversation = Conversation {
         messages: decode::messages(case),
         tools: decode::tools(case),
         think,
     };
-    let result = match found {
-        Some(renderer) => renderer.render(&conversation).map_err(|error| error.to_string()),
-        None => Err(format!("unknown renderer {name:?}")),
-    };
-    match (result, case["error"].as_str()) {
-        (Ok(have), None) => same(&have, case),
-        (Err(have), Some(want)) if have == want => Ok(()),
-        (have, want) => Err(format!("{have:?} for error {want:?}")),
-    }
+    let renderer = renderers::find(name).ok_or_else(|| format!("unknown renderer {name:?}"))?;
+    renderer.render(&conversation).map_err(|error| error.to_string())
 }
 
 fn same(have: &Rendered, case: &Value) -> Result<(), String> {
@@ -79,12 +115,6 @@ fn same(have: &Rendered, case: &Value) -> Result<(), String> {
     if have.images.len() as u64 != count {
         return Err(format!("{} images for {count}", have.images.len()));
     }
-    let today = chrono::Local::now().date_naive();
-    let dated = |text: &str| {
-        let day = |date: Option<chrono::NaiveDate>| date.map_or_else(String::new, |date| date.to_string());
-        text.replace("<DATE>", &day(Some(today)))
-            .replace("<YESTERDAY>", &day(today.pred_opt()))
-    };
     let wanted: Vec<String> = match case["prompts"].as_array() {
         Some(seen) => seen.iter().filter_map(Value::as_str).map(dated).collect(),
         None => case["prompt"].as_str().map(dated).into_iter().collect(),
@@ -93,22 +123,28 @@ fn same(have: &Rendered, case: &Value) -> Result<(), String> {
         return Ok(());
     }
     let want = wanted.first().ok_or("the case has no prompt")?;
-    let from = have
-        .text
-        .char_indices()
+    Err(difference(&have.text, want))
+}
+
+/// The text with the dates that stand for today's.
+fn dated(text: &str) -> String {
+    let today = chrono::Local::now().date_naive();
+    let yesterday = today.pred_opt().expect("there was a yesterday");
+    text.replace("<DATE>", &today.to_string())
+        .replace("<YESTERDAY>", &yesterday.to_string())
+}
+
+/// Both texts around the first place where they part.
+fn difference(have: &str, want: &str) -> String {
+    let same = have
+        .chars()
         .zip(want.chars())
-        .find(|((_, a), b)| a != b)
-        .map_or(have.text.len().min(want.len()), |((at, _), _)| at);
-    let window = |text: &str| -> String {
-        let from = (0..=from.saturating_sub(60))
-            .rev()
-            .find(|at| text.is_char_boundary(*at))
-            .unwrap_or(0);
-        text[from..].chars().take(200).collect()
-    };
-    Err(format!(
-        "at {from}\n  have {:?}\n  want {:?}",
-        window(&have.text),
+        .take_while(|(have, want)| have == want)
+        .count();
+    let window = |text: &str| text.chars().skip(same.saturating_sub(60)).take(200).collect::<String>();
+    format!(
+        "after {same} characters\n  have {:?}\n  want {:?}",
+        window(have),
         window(want)
-    ))
+    )
 }
