@@ -41,58 +41,31 @@ impl Renderer for Gemma4 {
             out.extend(conversation.tools.iter().map(declaration));
             out += "<turn|>\n";
         }
-        let mut end = End::Closed;
+        let mut is_closed = true;
         for (index, message) in messages.iter().enumerate().skip(usize::from(is_system)) {
-            let content = images.content(messages, index);
             match message.role.as_str() {
                 // Results stand right behind their calls.
                 Role::TOOL => {}
                 Role::ASSISTANT => {
-                    out += if continues(messages, index) {
-                        ""
-                    } else {
-                        "<|turn>model\n"
-                    };
-                    if !message.thinking.is_empty() && last_user.is_none_or(|last| index > last) {
-                        out += &format!("<|channel>thought\n{}\n<channel|>", message.thinking);
-                    }
-                    out.extend(
-                        message
-                            .tool_calls
-                            .iter()
-                            .map(|call| format!("<|tool_call>{}<tool_call|>", NOTATION.call(call))),
-                    );
-                    let answered = results(messages, index, &images);
-                    out += &answered;
-                    let content = without_channels(&content);
-                    out += &content;
+                    let keeps_thinking = last_user.is_none_or(|last| index > last);
+                    (out, is_closed) = answer(out, messages, index, &images, keeps_thinking);
                     if is_prefill(messages, index) {
                         return Ok(rendered(out, conversation));
                     }
-                    let goes_on = next_speaker(messages, index).is_some_and(|next| next.role == Role::ASSISTANT);
-                    let is_last = next_speaker(messages, index).is_none();
-                    (end, out) = match (message.tool_calls.is_empty(), answered.is_empty()) {
-                        (false, true) => (End::Open, out + "<|tool_response>"),
-                        (false, false) if goes_on || (is_last && content.is_empty()) => (End::Open, out),
-                        (false, false) => (End::Open, out + "<turn|>\n"),
-                        (true, _) if goes_on => (End::Closed, out),
-                        (true, _) => (End::Closed, out + "<turn|>\n"),
-                    };
                 }
                 role => {
-                    out += &format!("<|turn>{role}\n{}<turn|>\n", content.trim());
-                    end = End::Closed;
+                    out += &format!("<|turn>{role}\n{}<turn|>\n", images.content(messages, index).trim());
+                    is_closed = true;
                 }
             }
         }
-        out += match (end, self.is_large, thinks) {
-            (End::Closed, true, false) => "<|turn>model\n<|channel>thought\n<channel|>",
-            (End::Closed, ..) => "<|turn>model\n",
+        let ends_in_result = messages.last().is_some_and(|last| last.role == Role::TOOL);
+        out += match (is_closed, self.is_large, thinks) {
+            (true, true, false) => "<|turn>model\n<|channel>thought\n<channel|>",
+            (true, ..) => "<|turn>model\n",
             // After a result the model thinks on without a new turn.
-            (End::Open, _, true) if messages.last().is_some_and(|last| last.role == Role::TOOL) => {
-                "<|channel>thought\n"
-            }
-            (End::Open, ..) => "",
+            (false, _, true) if ends_in_result => "<|channel>thought\n",
+            (false, ..) => "",
         };
         Ok(rendered(out, conversation))
     }
@@ -102,16 +75,43 @@ impl Renderer for Gemma4 {
     }
 }
 
-/// Whether the model's turn was ended before the place where it is to write.
-#[derive(Clone, Copy)]
-enum End {
-    Closed,
-    Open,
-}
-
-/// The next message that is not a tool's result.
-fn next_speaker(messages: &[Message], index: usize) -> Option<&Message> {
-    messages[index + 1..].iter().find(|message| message.role != Role::TOOL)
+/// Adds the model's message with the results of its calls, and says whether a new turn must open for what it writes next.
+fn answer(
+    mut out: String,
+    messages: &[Message],
+    index: usize,
+    images: &Images,
+    keeps_thinking: bool,
+) -> (String, bool) {
+    let message = &messages[index];
+    let has_calls = !message.tool_calls.is_empty();
+    out += if continues(messages, index) {
+        ""
+    } else {
+        "<|turn>model\n"
+    };
+    if keeps_thinking && !message.thinking.is_empty() {
+        out += &format!("<|channel>thought\n{}\n<channel|>", message.thinking);
+    }
+    for call in &message.tool_calls {
+        out += &format!("<|tool_call>{}<tool_call|>", NOTATION.call(call));
+    }
+    let results = results(messages, index, images);
+    let content = without_channels(&images.content(messages, index));
+    out += &results;
+    out += &content;
+    let next = messages[index + 1..].iter().find(|message| message.role != Role::TOOL);
+    let goes_on = match next {
+        Some(next) => next.role == Role::ASSISTANT,
+        None => is_prefill(messages, index) || (has_calls && content.is_empty()),
+    };
+    out += match (has_calls && results.is_empty(), goes_on) {
+        // The call's result is still to come.
+        (true, _) => "<|tool_response>",
+        (false, true) => "",
+        (false, false) => "<turn|>\n",
+    };
+    (out, !has_calls)
 }
 
 /// Whether the model spoke last before this message, results aside: then its turn is still open.

@@ -2,7 +2,7 @@
 
 use super::images::Images;
 use super::xml_tools::{self, Words};
-use super::{Renderer, is_prefill, rendered};
+use super::{Renderer, is_prefill, rendered, same_role_around};
 use crate::prompt::{Conversation, PromptError, Rendered};
 use crate::types::{Message, Role, Think, ThinkLevel};
 
@@ -68,8 +68,11 @@ impl Renderer for Nemotron {
                         "<tool_response>\n{}\n</tool_response>\n",
                         images.content(messages, index)
                     );
-                    let is_next = messages.get(index + 1).is_some_and(|next| next.role == Role::TOOL);
-                    out += if is_next { "" } else { "<|im_end|>\n" };
+                    out += if same_role_around(messages, index).1 {
+                        ""
+                    } else {
+                        "<|im_end|>\n"
+                    };
                 }
                 Role::USER => {
                     let mut content = self.plain(&images.content(messages, index));
@@ -91,12 +94,15 @@ impl Renderer for Nemotron {
 }
 
 impl Nemotron {
-    /// The text without the words that only switch thinking.
+    /// The text without the words that only switch thinking; `</think>` looks like one and is none.
     fn plain(&self, text: &str) -> String {
-        match self.generation {
-            Generation::Three => split_end_tags(text, |part| part.replace("/think", "").replace("/no_think", "")),
-            Generation::Three5 => text.to_owned(),
+        if self.generation == Generation::Three5 {
+            return text.to_owned();
         }
+        let parts = text
+            .split("</think>")
+            .map(|part| part.replace("/think", "").replace("/no_think", ""));
+        parts.collect::<Vec<_>>().join("</think>")
     }
 
     fn answer(&self, message: &Message, is_past: bool) -> String {
@@ -152,9 +158,4 @@ fn switched(messages: &[Message]) -> Option<bool> {
             None
         }
     })
-}
-
-/// `edit` over the text between `</think>` tags, which look like a switch and are none.
-fn split_end_tags(text: &str, edit: impl Fn(&str) -> String) -> String {
-    text.split("</think>").map(edit).collect::<Vec<_>>().join("</think>")
 }

@@ -91,27 +91,22 @@ impl Renderer for Qwen35 {
 impl Qwen35 {
     fn system_turn(&self, conversation: &Conversation, images: &Images) -> String {
         let messages = conversation.messages.as_slice();
+        let folds = self.generation == Generation::Three8;
+        let is_system = |(index, message): &(usize, &Message)| match message.role.as_str() {
+            Role::SYSTEM => folds || *index == 0,
+            role => folds && role == "developer",
+        };
         let mut parts = Vec::new();
-        let is_there;
-        if self.generation == Generation::Three8 {
-            parts.extend(effort(conversation.think).map(str::to_owned));
-            is_there = false;
-        } else {
-            is_there = messages.first().is_some_and(|message| message.role == Role::SYSTEM);
-        }
+        parts.extend(effort(conversation.think).filter(|_| folds).map(str::to_owned));
         if !conversation.tools.is_empty() {
             parts.push(xml_tools::as_json(&conversation.tools));
         }
-        let texts = messages
-            .iter()
-            .enumerate()
-            .filter(|(index, message)| match self.generation {
-                Generation::Three5 => *index == 0 && message.role == Role::SYSTEM,
-                Generation::Three8 => message.role == Role::SYSTEM || message.role == "developer",
-            });
+        let texts = messages.iter().enumerate().filter(is_system);
         parts.extend(texts.map(|(index, _)| images.content(messages, index).trim().to_owned()));
         parts.retain(|part| !part.is_empty());
-        if parts.is_empty() && !is_there {
+        // An empty system message still has its turn, where messages keep their places.
+        let is_first = messages.first().is_some_and(|message| message.role == Role::SYSTEM);
+        if parts.is_empty() && (folds || !is_first) {
             return String::new();
         }
         format!("<|im_start|>system\n{}<|im_end|>\n", parts.join("\n\n"))

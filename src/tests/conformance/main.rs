@@ -15,14 +15,10 @@ use serde_json::Value;
 
 /// The cases of one file, in order.
 pub(crate) fn cases(file: &str) -> Vec<Value> {
-    let folder = std::env::var_os("HANZOD_PROMPTS").map_or_else(
-        || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("compat-tests/conformance/prompts"),
-        PathBuf::from,
-    );
+    let folder = std::env::var_os("HANZOD_PROMPTS")
+        .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("compat-tests/conformance/prompts"), PathBuf::from);
     let text = std::fs::read_to_string(folder.join(file)).expect(file);
-    text.lines()
-        .map(|line| serde_json::from_str(line).expect(line))
-        .collect()
+    text.lines().map(|line| serde_json::from_str(line).expect(line)).collect()
 }
 
 /// Runs `check` on every case and fails with the ids that differ. `better` names the cases in which hanzod does the better
@@ -42,9 +38,6 @@ pub(crate) fn run(file: &str, better: &BTreeMap<&str, &str>, check: impl Fn(&Val
             }
         }
     }
-    println!(
-        "{file}: {same} same, {known} better on purpose, {differ} differ, of {}",
-        cases.len()
-    );
+    println!("{file}: {same} same, {known} better on purpose, {differ} differ, of {}", cases.len());
     assert!(differ == 0, "{file}: {differ} of {} differ\n{report}", cases.len());
 }

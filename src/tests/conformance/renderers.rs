@@ -77,6 +77,19 @@ fn prefills_are_continued() {
     }
 }
 
+/// And here, that a marker means the image of its own message: the conversation's third image stands beside its third text.
+#[test]
+fn markers_count_every_image() {
+    let numbered: Vec<String> = each(&BETTER[2].0).collect();
+    for case in super::cases("renderers.jsonl")
+        .iter()
+        .filter(|case| numbered.iter().any(|id| case["id"] == **id))
+    {
+        let have = render(case).expect("images render").text;
+        assert!(have.contains("[img-2] More."), "{}: {have:?}", case["id"]);
+    }
+}
+
 fn check(case: &Value) -> Result<(), String> {
     if case["kind"] == "info" {
         let found = case["renderer"].as_str().and_then(renderers::find);
