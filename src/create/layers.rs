@@ -13,11 +13,7 @@ pub(super) struct Layers<'a> {
 
 impl<'a> Layers<'a> {
     pub(super) fn new(store: &'a Store) -> Self {
-        Self {
-            store,
-            layers: Vec::new(),
-            pins: Vec::new(),
-        }
+        Self { store, layers: Vec::new(), pins: Vec::new() }
     }
 
     /// Adds a layer whose blob is in the store.
@@ -33,13 +29,7 @@ impl<'a> Layers<'a> {
             return Ok(());
         }
         let (digest, event) = self.put(content)?;
-        let layer = Descriptor {
-            media_type: kind,
-            digest,
-            size: content.len() as u64,
-            from: None,
-            name: None,
-        };
+        let layer = Descriptor { media_type: kind, digest, size: content.len() as u64, from: None, name: None };
         self.layers.push((layer, event));
         Ok(())
     }
@@ -55,22 +45,13 @@ impl<'a> Layers<'a> {
     }
 
     pub(super) fn of(&self, kind: &MediaType) -> impl Iterator<Item = &Descriptor> {
-        self.layers
-            .iter()
-            .map(|(layer, _)| layer)
-            .filter(move |layer| layer.media_type == *kind)
+        self.layers.iter().map(|(layer, _)| layer).filter(move |layer| layer.media_type == *kind)
     }
 
     /// Stores the config, which clients are not told of.
     pub(super) fn config(&mut self, content: &[u8]) -> Result<Descriptor, CreateError> {
         let (digest, _) = self.put(content)?;
-        Ok(Descriptor {
-            media_type: MediaType::Config,
-            digest,
-            size: content.len() as u64,
-            from: None,
-            name: None,
-        })
+        Ok(Descriptor { media_type: MediaType::Config, digest, size: content.len() as u64, from: None, name: None })
     }
 
     fn put(&mut self, content: &[u8]) -> Result<(Digest, CreateEvent), CreateError> {

@@ -1,9 +1,10 @@
 //! Floor 2: making a model out of another one, or out of files that were uploaded.
 //!
-//! Weights are checked and then kept as they came: a blob's digest does not change, and nothing is converted. Everything
-//! here blocks.
+//! Weights are checked and then kept as they came: a blob's digest does not change, and nothing is converted.
+//! Everything here blocks.
 //!
-//! Invariant: all that was asked is checked before anything is written, and the model appears, whole, with its manifest.
+//! Invariant: all that was asked is checked before anything is written, and the model appears, whole, with its
+//! manifest.
 
 mod error;
 mod layers;
@@ -67,9 +68,7 @@ pub fn create(
     mut events: impl FnMut(CreateEvent),
 ) -> Result<(), CreateError> {
     // blobs of these were uploaded for this request, and no manifest names them yet
-    let files = [&request.files, &request.adapters, &request.drafts]
-        .into_iter()
-        .flatten();
+    let files = [&request.files, &request.adapters, &request.drafts].into_iter().flatten();
     let _pins: Vec<_> = files.map(|file| store.pin(*file.digest())).collect();
 
     Options::default().apply(&request.parameters)?;
@@ -89,10 +88,7 @@ pub fn create(
     given.events.into_iter().for_each(&mut events);
     let mut layers = Layers::new(store);
     for layer in base.iter().flat_map(|base| &base.manifest.layers) {
-        layers.add(Descriptor {
-            from: base.as_ref().map(|base| base.name.short()),
-            ..layer.clone()
-        });
+        layers.add(Descriptor { from: base.as_ref().map(|base| base.name.short()), ..layer.clone() });
     }
     // of weights and adapters there is one
     for kind in [MediaType::Model, MediaType::Adapter] {
@@ -115,11 +111,7 @@ pub fn create(
 /// The model to start from.
 fn base(store: &Store, request: &CreateRequest) -> Result<Option<Model>, CreateError> {
     let Some(from) = &request.from else {
-        return if request.files.is_empty() {
-            Err(CreateError::NoSource)
-        } else {
-            Ok(None)
-        };
+        return if request.files.is_empty() { Err(CreateError::NoSource) } else { Ok(None) };
     };
     match store.model(from) {
         Err(StoreError::NotFound(_)) => Err(CreateError::FromNotFound(from.clone())),
@@ -154,12 +146,7 @@ impl Given {
         files.sort_unstable();
         let layer = |file: &CreateFile| weights::layer(store, MediaType::File, file, Some(file.path().to_owned()));
         let layers = files.into_iter().map(layer).collect::<Result<_, _>>()?;
-        Ok(Self {
-            layers,
-            facts,
-            draft_type: None,
-            events: vec![CreateEvent::ParsingSafetensors],
-        })
+        Ok(Self { layers, facts, draft_type: None, events: vec![CreateEvent::ParsingSafetensors] })
     }
 
     fn read_gguf(store: &Store, request: &CreateRequest, base: Option<&Model>) -> Result<Self, CreateError> {
@@ -175,24 +162,14 @@ impl Given {
         for file in files.iter().chain(&adapters) {
             layers.push(weights::layer(store, file.media_type(), file.file, None)?);
         }
-        if layers
-            .iter()
-            .filter(|layer| layer.media_type == MediaType::Adapter)
-            .count()
-            > 1
-        {
+        if layers.iter().filter(|layer| layer.media_type == MediaType::Adapter).count() > 1 {
             return Err(CreateError::ManyAdapters);
         }
         for file in &drafts {
             layers.push(weights::layer(store, MediaType::Draft, file.file, None)?);
         }
 
-        let of = |kind| {
-            files
-                .iter()
-                .filter(move |file| file.media_type() == kind)
-                .map(|file| &file.gguf)
-        };
+        let of = |kind| files.iter().filter(move |file| file.media_type() == kind).map(|file| &file.gguf);
         let models: Vec<_> = of(MediaType::Model).collect();
         let facts = match base {
             Some(base) if models.is_empty() => {
@@ -230,16 +207,11 @@ fn facts_of_base(base: &Model, more_projectors: Vec<PathBuf>) -> Result<Facts, C
 
 /// Weights are kept as they are, so only what they already are can be asked for.
 fn check_quantization(wanted: &str, have: &str) -> Result<(), CreateError> {
-    let known = QUANTIZATIONS
-        .into_iter()
-        .find(|known| known.eq_ignore_ascii_case(wanted));
+    let known = QUANTIZATIONS.into_iter().find(|known| known.eq_ignore_ascii_case(wanted));
     let to = known.ok_or_else(|| CreateError::QuantizationType(wanted.to_owned()))?;
     match have {
         have if have == to => Ok(()),
-        "F16" | "BF16" | "F32" => Err(CreateError::Quantize {
-            from: have.to_owned(),
-            to,
-        }),
+        "F16" | "BF16" | "F32" => Err(CreateError::Quantize { from: have.to_owned(), to }),
         _ => Err(CreateError::Quantized),
     }
 }
@@ -256,10 +228,7 @@ fn use_builtin(request: &mut CreateRequest, family: &str) {
         name.clone_into(&mut request.renderer);
         name.clone_into(&mut request.parser);
         if name == "gemma4" {
-            request
-                .parameters
-                .entry("stop")
-                .or_insert_with(|| serde_json::json!(["<turn|>"]));
+            request.parameters.entry("stop").or_insert_with(|| serde_json::json!(["<turn|>"]));
         }
     }
 }
@@ -274,21 +243,12 @@ fn config(request: &CreateRequest, base: Option<&Model>, facts: &Facts) -> Model
         }
     };
     set(&mut config.model_format, facts.format);
-    set(
-        &mut config.model_family,
-        info.model_family.as_deref().unwrap_or(&facts.family),
-    );
+    set(&mut config.model_family, info.model_family.as_deref().unwrap_or(&facts.family));
     if !facts.families.is_empty() {
         config.model_families = Some(facts.families.clone());
     }
-    set(
-        &mut config.model_type,
-        info.parameter_size.as_deref().unwrap_or(&facts.parameter_size),
-    );
-    set(
-        &mut config.file_type,
-        info.quantization_level.as_deref().unwrap_or(&facts.file_type),
-    );
+    set(&mut config.model_type, info.parameter_size.as_deref().unwrap_or(&facts.parameter_size));
+    set(&mut config.file_type, info.quantization_level.as_deref().unwrap_or(&facts.file_type));
     set(&mut config.renderer, &request.renderer);
     set(&mut config.parser, &request.parser);
     set(&mut config.requires, &request.requires);
@@ -298,11 +258,7 @@ fn config(request: &CreateRequest, base: Option<&Model>, facts: &Facts) -> Model
     }
     for (place, said, told) in [
         (&mut config.context_length, info.context_length, facts.context_length),
-        (
-            &mut config.embedding_length,
-            info.embedding_length,
-            facts.embedding_length,
-        ),
+        (&mut config.embedding_length, info.embedding_length, facts.embedding_length),
     ] {
         if let Some(length) = said.or((told > 0).then_some(told)) {
             *place = length;

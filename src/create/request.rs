@@ -70,10 +70,7 @@ impl CreateFile {
             return Err(CreateError::FilePath);
         }
         let digest = digest.parse().map_err(|_| CreateError::Digest)?;
-        Ok(Self {
-            path: path.to_owned(),
-            digest,
-        })
+        Ok(Self { path: path.to_owned(), digest })
     }
 
     pub fn path(&self) -> &str {
@@ -106,14 +103,7 @@ impl CreateInfo {
         let text = |field| {
             let value = info.get(field).filter(|value| !value.is_null());
             let text = |value: &Value| value.as_str().map(str::to_owned);
-            value
-                .map(|value| {
-                    text(value).ok_or(CreateError::Info {
-                        field,
-                        kind: "a string",
-                    })
-                })
-                .transpose()
+            value.map(|value| text(value).ok_or(CreateError::Info { field, kind: "a string" })).transpose()
         };
         let number = |field| match info.get(field) {
             None | Some(Value::Null) => Ok(None),
@@ -121,15 +111,9 @@ impl CreateInfo {
                 (Some(number), _) => Ok(Some(number)),
                 // JSON does not tell `4096.0` from `4096`
                 (None, Some(float)) if float >= 0.0 && float.fract() == 0.0 && float < 9e15 => Ok(Some(float as u64)),
-                _ => Err(CreateError::Info {
-                    field,
-                    kind: "a non-negative integer",
-                }),
+                _ => Err(CreateError::Info { field, kind: "a non-negative integer" }),
             },
-            Some(_) => Err(CreateError::Info {
-                field,
-                kind: "a number",
-            }),
+            Some(_) => Err(CreateError::Info { field, kind: "a number" }),
         };
         let capabilities = info.get("capabilities").and_then(Value::as_array);
         let words = capabilities.into_iter().flatten().filter_map(Value::as_str);
@@ -155,34 +139,19 @@ mod tests {
     fn files_are_held_to_their_form() {
         let digest = Digest::of(b"").to_string();
         assert!(CreateFile::new("sub/model.gguf", &digest).is_ok());
-        assert_eq!(
-            CreateFile::new("../x.gguf", &digest).unwrap_err().to_string(),
-            "file path must be relative"
-        );
-        assert_eq!(
-            CreateFile::new("x.gguf", "").unwrap_err().to_string(),
-            "invalid digest format"
-        );
+        assert_eq!(CreateFile::new("../x.gguf", &digest).unwrap_err().to_string(), "file path must be relative");
+        assert_eq!(CreateFile::new("x.gguf", "").unwrap_err().to_string(), "invalid digest format");
     }
 
     #[test]
     fn info_fields_are_typed() {
         let parse = |info: Value| CreateInfo::parse(info.as_object().unwrap());
         let info = parse(json!({"model_family": "owl", "context_length": 4096.0, "wings": 2})).unwrap();
-        assert_eq!(
-            (info.model_family.as_deref(), info.context_length),
-            (Some("owl"), Some(4096))
-        );
+        assert_eq!((info.model_family.as_deref(), info.context_length), (Some("owl"), Some(4096)));
         for (info, error) in [
             (json!({"base_name": 1}), "info field \"base_name\" must be a string"),
-            (
-                json!({"context_length": "4096"}),
-                "info field \"context_length\" must be a number",
-            ),
-            (
-                json!({"embedding_length": -1}),
-                "info field \"embedding_length\" must be a non-negative integer",
-            ),
+            (json!({"context_length": "4096"}), "info field \"context_length\" must be a number"),
+            (json!({"embedding_length": -1}), "info field \"embedding_length\" must be a non-negative integer"),
         ] {
             assert_eq!(parse(info).unwrap_err().to_string(), error);
         }

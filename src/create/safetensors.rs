@@ -21,10 +21,7 @@ const JSON: u64 = 64 << 20;
 /// Checks the files and tells what they say.
 pub(super) fn facts_of(store: &Store, files: &[CreateFile]) -> Result<Facts, CreateError> {
     if let Some(file) = files.iter().find(|file| is_pickle(file.path())) {
-        return bad(format!(
-            "`{}`: files that hold Python objects are not accepted",
-            file.path()
-        ));
+        return bad(format!("`{}`: files that hold Python objects are not accepted", file.path()));
     }
     if files.iter().any(|file| file.path() == "adapter_config.json") {
         return bad("adapters must be GGUF files".to_owned());
@@ -40,20 +37,10 @@ pub(super) fn facts_of(store: &Store, files: &[CreateFile]) -> Result<Facts, Cre
         tensors.append(&mut read_header(store, file)?);
     }
     // what describes the text side of a model that also sees
-    let text = config
-        .get("text_config")
-        .filter(|text| text.is_object())
-        .unwrap_or(&config);
+    let text = config.get("text_config").filter(|text| text.is_object()).unwrap_or(&config);
     let number = |key: &str| text.get(key).and_then(Value::as_u64).unwrap_or(0);
-    let bits = config
-        .pointer("/quantization/bits")
-        .and_then(Value::as_u64)
-        .filter(|bits| (1..=32).contains(bits));
-    let family = config
-        .get("model_type")
-        .and_then(Value::as_str)
-        .unwrap_or_default()
-        .to_owned();
+    let bits = config.pointer("/quantization/bits").and_then(Value::as_u64).filter(|bits| (1..=32).contains(bits));
+    let family = config.get("model_type").and_then(Value::as_str).unwrap_or_default().to_owned();
     Ok(Facts {
         format: "safetensors",
         families: vec![family.clone()],
@@ -70,9 +57,7 @@ fn bad<T>(why: String) -> Result<T, CreateError> {
 }
 
 fn is_pickle(path: &str) -> bool {
-    [".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle"]
-        .iter()
-        .any(|suffix| path.ends_with(suffix))
+    [".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle"].iter().any(|suffix| path.ends_with(suffix))
 }
 
 /// The content of a JSON file; `None` when it is not among the files.
@@ -82,9 +67,7 @@ fn json(store: &Store, files: &[CreateFile], path: &str) -> Result<Option<Value>
     };
     let bytes = store.blobs().read(file.digest(), JSON)?;
     let value = serde_json::from_slice(&bytes);
-    value
-        .map(Some)
-        .map_err(|error| CreateError::Files(format!("`{path}` is not JSON: {error}")))
+    value.map(Some).map_err(|error| CreateError::Files(format!("`{path}` is not JSON: {error}")))
 }
 
 /// Every file that the index names must have been given.
@@ -94,10 +77,7 @@ fn check_index(store: &Store, files: &[CreateFile]) -> Result<(), CreateError> {
     };
     let given: HashSet<&str> = files.iter().map(CreateFile::path).collect();
     let named = index.get("weight_map").and_then(Value::as_object).into_iter().flatten();
-    match named
-        .map(|(_, file)| file.as_str().unwrap_or_default())
-        .find(|file| !given.contains(file))
-    {
+    match named.map(|(_, file)| file.as_str().unwrap_or_default()).find(|file| !given.contains(file)) {
         Some(file) => bad(format!("`{file}` is in the index, but was not given")),
         None => Ok(()),
     }
@@ -112,9 +92,7 @@ struct Tensor {
 
 impl Tensor {
     fn elements(&self) -> Option<u64> {
-        self.shape
-            .iter()
-            .try_fold(1_u64, |product, length| product.checked_mul(*length))
+        self.shape.iter().try_fold(1_u64, |product, length| product.checked_mul(*length))
     }
 
     /// Bytes of one element.
@@ -132,10 +110,7 @@ impl Tensor {
 /// Reads the header, and holds each tensor to the bytes that are there.
 fn read_header(store: &Store, file: &CreateFile) -> Result<Vec<Tensor>, CreateError> {
     let path = store.blobs().path(file.digest());
-    let size = store
-        .blobs()
-        .size(file.digest())
-        .ok_or(StoreError::MissingBlob(*file.digest()))?;
+    let size = store.blobs().size(file.digest()).ok_or(StoreError::MissingBlob(*file.digest()))?;
     let wrong = |why: &str| CreateError::Files(format!("`{}` is not a sound safetensors file: {why}", file.path()));
     let mut reader = File::open(&path).map_err(StoreError::io("open", &path))?;
     let failed = |error: io::Error| match error.kind() {
@@ -190,8 +165,5 @@ fn most_common_type(tensors: &[Tensor]) -> String {
         let count = counts.entry(&tensor.dtype).or_default();
         *count = count.saturating_add(tensor.elements().unwrap_or(0));
     }
-    counts
-        .into_iter()
-        .max_by_key(|(_, count)| *count)
-        .map_or_else(|| "unknown".to_owned(), |(name, _)| name.to_owned())
+    counts.into_iter().max_by_key(|(_, count)| *count).map_or_else(|| "unknown".to_owned(), |(name, _)| name.to_owned())
 }

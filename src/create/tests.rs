@@ -14,11 +14,7 @@ struct Place {
 }
 
 fn tiny(path: &str) -> Vec<u8> {
-    std::fs::read(format!(
-        "{}/compat-tests/models/tiny/{path}",
-        env!("CARGO_MANIFEST_DIR")
-    ))
-    .unwrap()
+    std::fs::read(format!("{}/compat-tests/models/tiny/{path}", env!("CARGO_MANIFEST_DIR"))).unwrap()
 }
 
 fn request(name: &str) -> CreateRequest {
@@ -42,14 +38,7 @@ impl Place {
         let file = place.file("tiny.gguf", &tiny("tiny-f16.gguf"));
         let parameters = object(json!({"temperature": 0, "stop": ["<|im_end|>", "<|im_start|>", "<|endoftext|>"]}));
         let template = "{{ .Prompt }}".to_owned();
-        place
-            .create(CreateRequest {
-                files: vec![file],
-                template,
-                parameters,
-                ..request("tiny")
-            })
-            .unwrap();
+        place.create(CreateRequest { files: vec![file], template, parameters, ..request("tiny") }).unwrap();
         place
     }
 
@@ -82,10 +71,7 @@ fn from_a_gguf_file() {
     let config = "{\"model_format\":\"gguf\",\"model_family\":\"qwen3\",\"model_families\":[\"qwen3\"],\
                   \"model_type\":\"3.54M\",\"file_type\":\"F16\",\"architecture\":\"amd64\",\"os\":\"linux\"}\n";
     assert_eq!(model.manifest.config.digest, Digest::of(config.as_bytes()));
-    let again = CreateRequest {
-        from: Some(model.name.clone()),
-        ..request("tiny")
-    };
+    let again = CreateRequest { from: Some(model.name.clone()), ..request("tiny") };
     let said = place.create(again).unwrap();
     assert_eq!(said[0], format!("using existing layer {digest}"));
     assert_eq!(said[said.len() - 2..], ["writing manifest", "success"]);
@@ -101,10 +87,7 @@ fn from_a_model() {
         system: "You are Mario from Super Mario Bros.".to_owned(),
         parameters: object(json!({"temperature": 0, "stop": ["<|im_end|>", "!!"]})),
         licenses: vec!["A".to_owned(), "B".to_owned()],
-        messages: vec![
-            Message::text("user", "hi"),
-            Message::text("assistant", "It's-a me, Mario!"),
-        ],
+        messages: vec![Message::text("user", "hi"), Message::text("assistant", "It's-a me, Mario!")],
         ..request("mario")
     });
     let new = [
@@ -114,38 +97,16 @@ fn from_a_model() {
         "d193666197d67443654b09743e8858fb29f9f1e4f4912a5c244b9a00fe9c1873",
         "e6dbb357b008db1f712be6154b1ed90f09a6e164c1644c7703dd7a711588b136",
     ];
-    let new: Vec<_> = new
-        .iter()
-        .map(|hex| format!("creating new layer sha256:{hex}"))
-        .collect();
+    let new: Vec<_> = new.iter().map(|hex| format!("creating new layer sha256:{hex}")).collect();
     let said = said.unwrap();
     assert_eq!(said[2..7], new);
-    assert!(
-        said[..2]
-            .iter()
-            .all(|line| line.starts_with("using existing layer sha256:"))
-    );
+    assert!(said[..2].iter().all(|line| line.starts_with("using existing layer sha256:")));
     let mario = place.model("mario");
-    let from: Vec<_> = mario
-        .manifest
-        .layers
-        .iter()
-        .map(|layer| layer.from.as_deref())
-        .collect();
-    assert_eq!(
-        from,
-        [Some("tiny:latest"), Some("tiny:latest"), None, None, None, None, None]
-    );
-    assert_eq!(
-        (mario.details().parent_model.as_str(), mario.licenses.len()),
-        ("tiny:latest", 2)
-    );
+    let from: Vec<_> = mario.manifest.layers.iter().map(|layer| layer.from.as_deref()).collect();
+    assert_eq!(from, [Some("tiny:latest"), Some("tiny:latest"), None, None, None, None, None]);
+    assert_eq!((mario.details().parent_model.as_str(), mario.licenses.len()), ("tiny:latest", 2));
 
-    let said = place.create(CreateRequest {
-        from: Some(tiny),
-        template: TEMPLATE.to_owned(),
-        ..request("plain")
-    });
+    let said = place.create(CreateRequest { from: Some(tiny), template: TEMPLATE.to_owned(), ..request("plain") });
     let said = said.unwrap();
     assert_eq!(
         said[1..],
@@ -187,100 +148,49 @@ fn what_cannot_be_made_leaves_nothing() {
     let name = b"output_norm.weight";
     let at = unknown.windows(name.len()).position(|window| window == name).unwrap() + name.len();
     unknown[at + 12] = 99;
-    let files = |path: &str, content: &[u8]| CreateRequest {
-        files: vec![place.file(path, content)],
-        ..request("x")
-    };
-    let from = || CreateRequest {
-        from: Some(ModelName::parse("tiny").unwrap()),
-        ..request("x")
-    };
+    let files = |path: &str, content: &[u8]| CreateRequest { files: vec![place.file(path, content)], ..request("x") };
+    let from = || CreateRequest { from: Some(ModelName::parse("tiny").unwrap()), ..request("x") };
     let lost = CreateFile::new("x.gguf", &Digest::of(b"lost").to_string()).unwrap();
     let cases = [
-        (
-            request("x"),
-            "neither 'from' or 'files' was specified",
-            CreateErrorKind::BadRequest,
-        ),
-        (
-            files("x.gguf", b"hello"),
-            "supplied file was not in GGUF format",
-            CreateErrorKind::BadRequest,
-        ),
-        (
-            files("x.gguf", b""),
-            "supplied file was not in GGUF format",
-            CreateErrorKind::BadRequest,
-        ),
+        (request("x"), "neither 'from' or 'files' was specified", CreateErrorKind::BadRequest),
+        (files("x.gguf", b"hello"), "supplied file was not in GGUF format", CreateErrorKind::BadRequest),
+        (files("x.gguf", b""), "supplied file was not in GGUF format", CreateErrorKind::BadRequest),
         (files("x.txt", b"hello"), "unknown type", CreateErrorKind::BadRequest),
-        (
-            files("x.gguf", &weights[..99_999]),
-            "`x.gguf`: tensor",
-            CreateErrorKind::BadRequest,
-        ),
-        (
-            files("x.gguf", &weights[..40]),
-            "`x.gguf`: GGUF file",
-            CreateErrorKind::BadRequest,
-        ),
+        (files("x.gguf", &weights[..99_999]), "`x.gguf`: tensor", CreateErrorKind::BadRequest),
+        (files("x.gguf", &weights[..40]), "`x.gguf`: GGUF file", CreateErrorKind::BadRequest),
         (
             files("x.gguf", &unknown),
             "`x.gguf`: tensor `output_norm.weight` has the unknown type 99",
             CreateErrorKind::BadRequest,
         ),
+        (CreateRequest { files: vec![lost], ..request("x") }, "blob sha256:", CreateErrorKind::Internal),
         (
-            CreateRequest {
-                files: vec![lost],
-                ..request("x")
-            },
-            "blob sha256:",
-            CreateErrorKind::Internal,
-        ),
-        (
-            CreateRequest {
-                from: Some(ModelName::parse("owl").unwrap()),
-                ..request("x")
-            },
+            CreateRequest { from: Some(ModelName::parse("owl").unwrap()), ..request("x") },
             "model 'owl:latest' not found",
             CreateErrorKind::NotFound,
         ),
         (
-            CreateRequest {
-                quantize: Some("Q9_9".to_owned()),
-                ..from()
-            },
+            CreateRequest { quantize: Some("Q9_9".to_owned()), ..from() },
             "unsupported quantization type Q9_9 - supported types are F32, F16, Q4_K_S, Q4_K_M, Q8_0",
             CreateErrorKind::Internal,
         ),
         (
-            CreateRequest {
-                quantize: Some("q4_K_M".to_owned()),
-                ..from()
-            },
+            CreateRequest { quantize: Some("q4_K_M".to_owned()), ..from() },
             "this version cannot quantize F16 to Q4_K_M",
             CreateErrorKind::Internal,
         ),
         (
-            CreateRequest {
-                draft_quantize: Some("Q8_0".to_owned()),
-                ..from()
-            },
+            CreateRequest { draft_quantize: Some("Q8_0".to_owned()), ..from() },
             "--draft-quantize requires a DRAFT model",
             CreateErrorKind::BadRequest,
         ),
         (
-            CreateRequest {
-                parameters: object(json!({"stop": "one"})),
-                ..from()
-            },
+            CreateRequest { parameters: object(json!({"stop": "one"})), ..from() },
             "option \"stop\" must be of type array",
             CreateErrorKind::BadRequest,
         ),
         (
-            CreateRequest {
-                adapters: vec![place.file("lora.gguf", &weights)],
-                ..from()
-            },
+            CreateRequest { adapters: vec![place.file("lora.gguf", &weights)], ..from() },
             "`lora.gguf` is not an adapter",
             CreateErrorKind::BadRequest,
         ),
@@ -301,14 +211,8 @@ fn what_cannot_be_made_leaves_nothing() {
         assert_eq!((error.kind(), events), (kind, 0), "{text}");
     }
     assert_eq!((place.blobs(), place.store.tags().list().len()), (before, 1));
-    let same = CreateRequest {
-        quantize: Some("f16".to_owned()),
-        ..from()
-    };
-    assert!(
-        place.create(same).is_ok(),
-        "what the weights are already may be asked for"
-    );
+    let same = CreateRequest { quantize: Some("f16".to_owned()), ..from() };
+    assert!(place.create(same).is_ok(), "what the weights are already may be asked for");
 }
 
 #[test]
@@ -317,117 +221,54 @@ fn projectors_adapters_and_parts() {
     let projector = place.file("mmproj.gguf", &head(&[("general.architecture", "clip")], &[]));
     let adapter = head(&[("general.architecture", "qwen3"), ("general.type", "adapter")], &[]);
     let made = CreateRequest {
-        files: vec![
-            place.file("lora.gguf", &adapter),
-            projector,
-            place.file("a.gguf", &tiny("tiny-q8_0.gguf")),
-        ],
+        files: vec![place.file("lora.gguf", &adapter), projector, place.file("a.gguf", &tiny("tiny-q8_0.gguf"))],
         ..request("seeing")
     };
     assert_eq!(place.create(made).unwrap()[..3], ["parsing GGUF"; 3]);
     let model = place.model("seeing");
-    let kinds: Vec<_> = model
-        .manifest
-        .layers
-        .iter()
-        .map(|layer| layer.media_type.clone())
-        .collect();
+    let kinds: Vec<_> = model.manifest.layers.iter().map(|layer| layer.media_type.clone()).collect();
     assert_eq!(kinds, [MediaType::Model, MediaType::Projector, MediaType::Adapter]);
     assert_eq!(model.base_capabilities(), [Capability::Completion, Capability::Vision]);
-    assert_eq!(
-        model.config.model_families.as_deref(),
-        Some(&["qwen3".to_owned(), "clip".to_owned()][..])
-    );
+    assert_eq!(model.config.model_families.as_deref(), Some(&["qwen3".to_owned(), "clip".to_owned()][..]));
 
     let part = |number, first: &[(&str, &str)]| head(first, &[("split.no", number), ("split.count", 2)]);
     let (one, two) = (part(0, &[("general.architecture", "qwen3")]), part(1, &[]));
-    let two = CreateRequest {
-        files: vec![place.file("m-2.gguf", &two), place.file("m-1.gguf", &one)],
-        ..request("split")
-    };
+    let two =
+        CreateRequest { files: vec![place.file("m-2.gguf", &two), place.file("m-1.gguf", &one)], ..request("split") };
     place.create(two).unwrap();
-    assert_eq!(
-        place.model("split").weights().unwrap()[0],
-        place.store.blobs().path(&Digest::of(&one))
-    );
-    let half = CreateRequest {
-        files: vec![place.file("m-1.gguf", &one)],
-        ..request("half")
-    };
-    assert_eq!(
-        place.create(half).unwrap_err().to_string(),
-        "of the 2 parts of a split model 1 were given"
-    );
+    assert_eq!(place.model("split").weights().unwrap()[0], place.store.blobs().path(&Digest::of(&one)));
+    let half = CreateRequest { files: vec![place.file("m-1.gguf", &one)], ..request("half") };
+    assert_eq!(place.create(half).unwrap_err().to_string(), "of the 2 parts of a split model 1 were given");
 }
 
 #[test]
 fn from_a_safetensors_folder() {
     let place = Place::new();
-    let names = [
-        "config.json",
-        "generation_config.json",
-        "model.safetensors",
-        "tokenizer.json",
-        "tokenizer_config.json",
-    ];
-    let files = || {
-        names
-            .map(|name| place.file(name, &tiny(&format!("tiny-safetensors/{name}"))))
-            .to_vec()
-    };
-    assert_eq!(
-        place
-            .create(CreateRequest {
-                files: files(),
-                ..request("st")
-            })
-            .unwrap()[0],
-        "parsing safetensors"
-    );
+    let names =
+        ["config.json", "generation_config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"];
+    let files = || names.map(|name| place.file(name, &tiny(&format!("tiny-safetensors/{name}")))).to_vec();
+    assert_eq!(place.create(CreateRequest { files: files(), ..request("st") }).unwrap()[0], "parsing safetensors");
     let model = place.model("st");
     let details = model.details();
-    assert_eq!(
-        (details.format.as_str(), details.family.as_str()),
-        ("safetensors", "qwen3")
-    );
-    assert_eq!(
-        (details.parameter_size.as_str(), details.quantization_level.as_str()),
-        ("3.54M", "F16")
-    );
-    assert_eq!(
-        (details.context_length, details.embedding_length),
-        (Some(4096), Some(256))
-    );
+    assert_eq!((details.format.as_str(), details.family.as_str()), ("safetensors", "qwen3"));
+    assert_eq!((details.parameter_size.as_str(), details.quantization_level.as_str()), ("3.54M", "F16"));
+    assert_eq!((details.context_length, details.embedding_length), (Some(4096), Some(256)));
     let view = model.weights().unwrap().remove(0);
-    assert_eq!(
-        std::fs::read(view.join("model.safetensors")).unwrap(),
-        tiny("tiny-safetensors/model.safetensors")
-    );
+    assert_eq!(std::fs::read(view.join("model.safetensors")).unwrap(), tiny("tiny-safetensors/model.safetensors"));
 
     let mut short = files();
-    short[2] = place.file(
-        "model.safetensors",
-        &tiny("tiny-safetensors/model.safetensors")[..500_000],
-    );
+    short[2] = place.file("model.safetensors", &tiny("tiny-safetensors/model.safetensors")[..500_000]);
     let mut pickled = files();
     pickled.push(place.file("pytorch_model.bin", b"PK"));
     let mut index = files();
-    index.push(place.file(
-        "model.safetensors.index.json",
-        b"{\"weight_map\":{\"a\":\"model-2.safetensors\"}}",
-    ));
+    index.push(place.file("model.safetensors.index.json", b"{\"weight_map\":{\"a\":\"model-2.safetensors\"}}"));
     for (files, why) in [
         (files()[1..].to_vec(), "`config.json` is missing"),
         (short, "does not fit its place in the file"),
         (pickled, "files that hold Python objects are not accepted"),
         (index, "`model-2.safetensors` is in the index, but was not given"),
     ] {
-        let error = place
-            .create(CreateRequest {
-                files,
-                ..request("bad")
-            })
-            .unwrap_err();
+        let error = place.create(CreateRequest { files, ..request("bad") }).unwrap_err();
         assert!(error.to_string().ends_with(why), "{error}");
         assert_eq!(error.kind(), CreateErrorKind::BadRequest);
     }

@@ -25,17 +25,8 @@ pub(super) fn layer(
     file: &CreateFile,
     name: Option<String>,
 ) -> Result<Descriptor, CreateError> {
-    let size = store
-        .blobs()
-        .size(file.digest())
-        .ok_or(StoreError::MissingBlob(*file.digest()))?;
-    Ok(Descriptor {
-        media_type: kind,
-        digest: *file.digest(),
-        size,
-        from: None,
-        name,
-    })
+    let size = store.blobs().size(file.digest()).ok_or(StoreError::MissingBlob(*file.digest()))?;
+    Ok(Descriptor { media_type: kind, digest: *file.digest(), size, from: None, name })
 }
 
 /// An uploaded GGUF file that is sound.
@@ -72,15 +63,12 @@ impl<'a> GgufFile<'a> {
 fn open(path: &Path, name: &str) -> Result<Gguf, CreateError> {
     Gguf::open(path).map_err(|source| match source {
         GgufError::Magic => CreateError::NotGguf,
-        source => CreateError::Gguf {
-            file: name.to_owned(),
-            source,
-        },
+        source => CreateError::Gguf { file: name.to_owned(), source },
     })
 }
 
-/// Puts the files in the order of their layers: the model (its parts in order), then projectors and adapters. There may be
-/// one model.
+/// Puts the files in the order of their layers: the model (its parts in order), then projectors and adapters. There may
+/// be one model.
 pub(super) fn in_order(files: &mut [GgufFile<'_>]) -> Result<(), CreateError> {
     let rank = |file: &GgufFile<'_>| match file.media_type() {
         MediaType::Model => 0,
@@ -98,17 +86,11 @@ pub(super) fn in_order(files: &mut [GgufFile<'_>]) -> Result<(), CreateError> {
             if parts.len() as u64 == *count && parts.iter().copied().eq(whole) {
                 return Ok(());
             }
-            Err(CreateError::Files(format!(
-                "of the {count} parts of a split model {} were given",
-                parts.len()
-            )))
+            Err(CreateError::Files(format!("of the {count} parts of a split model {} were given", parts.len())))
         }
         [None, ..] => {
             let names: Vec<_> = models.iter().map(|file| format!("`{}`", file.file.path())).collect();
-            Err(CreateError::Files(format!(
-                "only one model can be created from, but {} were given",
-                names.join(", ")
-            )))
+            Err(CreateError::Files(format!("only one model can be created from, but {} were given", names.join(", "))))
         }
     }
 }
@@ -118,24 +100,15 @@ pub(super) fn facts_of(parts: &[&Gguf], others: &[&Gguf]) -> Result<Facts, Creat
     let Some(first) = parts.first() else {
         return Err(CreateError::Files("there is no model among the files".to_owned()));
     };
-    let missing = |key| CreateError::Gguf {
-        file: first.path().display().to_string(),
-        source: GgufError::Missing(key),
-    };
+    let missing = |key| CreateError::Gguf { file: first.path().display().to_string(), source: GgufError::Missing(key) };
     if first.get("general.architecture").is_none() {
         return Err(missing("general.architecture"));
     }
     if parts.iter().all(|part| part.tensors().is_empty()) {
         return Err(CreateError::Files("the model has no tensors".to_owned()));
     }
-    if first
-        .metadata()
-        .arch("block_count")
-        .is_some_and(|count| count.as_u64().is_none_or(|count| count == 0))
-    {
-        return Err(CreateError::Files(
-            "the model's `block_count` is not a positive integer".to_owned(),
-        ));
+    if first.metadata().arch("block_count").is_some_and(|count| count.as_u64().is_none_or(|count| count == 0)) {
+        return Err(CreateError::Files("the model's `block_count` is not a positive integer".to_owned()));
     }
     let mut families: Vec<String> = Vec::new();
     for gguf in parts.iter().take(1).chain(others) {
@@ -143,9 +116,7 @@ pub(super) fn facts_of(parts: &[&Gguf], others: &[&Gguf]) -> Result<Facts, Creat
             families.push(gguf.architecture().to_owned());
         }
     }
-    let parameters = parts
-        .iter()
-        .fold(0_u64, |sum, part| sum.saturating_add(part.parameter_count()));
+    let parameters = parts.iter().fold(0_u64, |sum, part| sum.saturating_add(part.parameter_count()));
     Ok(Facts {
         format: "gguf",
         family: first.architecture().to_owned(),
@@ -160,10 +131,7 @@ pub(super) fn facts_of(parts: &[&Gguf], others: &[&Gguf]) -> Result<Facts, Creat
 /// As [`facts_of`], of files that are in the store.
 pub(super) fn facts_of_paths(parts: &[PathBuf], others: &[PathBuf]) -> Result<Facts, CreateError> {
     let open = |paths: &[PathBuf]| -> Result<Vec<Gguf>, CreateError> {
-        paths
-            .iter()
-            .map(|path| open(path, &path.file_name().unwrap_or_default().to_string_lossy()))
-            .collect()
+        paths.iter().map(|path| open(path, &path.file_name().unwrap_or_default().to_string_lossy())).collect()
     };
     let (parts, others) = (open(parts)?, open(others)?);
     facts_of(&parts.iter().collect::<Vec<_>>(), &others.iter().collect::<Vec<_>>())
