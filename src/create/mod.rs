@@ -202,6 +202,7 @@ fn facts_of_base(base: &Model, more_projectors: Vec<PathBuf>) -> Result<Facts, C
         file_type: config.file_type.clone(),
         context_length: config.context_length,
         embedding_length: config.embedding_length,
+        capabilities: Vec::new(),
     })
 }
 
@@ -253,8 +254,10 @@ fn config(request: &CreateRequest, base: Option<&Model>, facts: &Facts) -> Model
     set(&mut config.parser, &request.parser);
     set(&mut config.requires, &request.requires);
     set(&mut config.base_name, info.base_name.as_deref().unwrap_or_default());
-    if !info.capabilities.is_empty() {
-        config.capabilities.clone_from(&info.capabilities);
+    for capabilities in [&facts.capabilities, &info.capabilities] {
+        if !capabilities.is_empty() {
+            config.capabilities.clone_from(capabilities);
+        }
     }
     for (place, said, told) in [
         (&mut config.context_length, info.context_length, facts.context_length),

@@ -23,13 +23,16 @@ pub(super) fn facts_of(store: &Store, files: &[CreateFile]) -> Result<Facts, Cre
     if let Some(file) = files.iter().find(|file| is_pickle(file.path())) {
         return bad(format!("`{}`: files that hold Python objects are not accepted", file.path()));
     }
-    if files.iter().any(|file| file.path() == "adapter_config.json") {
+    if has(files, "adapter_config.json") {
         return bad("adapters must be GGUF files".to_owned());
     }
     let config = json(store, files, "config.json")?;
     let Some(config) = config else {
         return bad("`config.json` is missing".to_owned());
     };
+    if !["tokenizer.json", "tokenizer.model", "tekken.json"].iter().any(|name| has(files, name)) {
+        return bad("there is no tokenizer among the files".to_owned());
+    }
     check_index(store, files)?;
 
     let mut tensors = Vec::new();
@@ -49,7 +52,23 @@ pub(super) fn facts_of(store: &Store, files: &[CreateFile]) -> Result<Facts, Cre
         file_type: bits.map_or_else(|| most_common_type(&tensors), |bits| format!("int{bits}")),
         context_length: number("max_position_embeddings"),
         embedding_length: number("hidden_size"),
+        capabilities: capabilities(&config, files),
     })
+}
+
+/// `modules.json` is of a sentence transformer, which pools its tokens into one vector.
+fn capabilities(config: &Value, files: &[CreateFile]) -> Vec<String> {
+    let told = [
+        ("embedding", has(files, "modules.json")),
+        ("completion", !has(files, "modules.json")),
+        ("vision", config.get("vision_config").is_some_and(Value::is_object)),
+        ("audio", config.get("audio_config").is_some_and(Value::is_object)),
+    ];
+    told.into_iter().filter(|(_, told)| *told).map(|(name, _)| name.to_owned()).collect()
+}
+
+fn has(files: &[CreateFile], path: &str) -> bool {
+    files.iter().any(|file| file.path() == path)
 }
 
 fn bad<T>(why: String) -> Result<T, CreateError> {

@@ -33,9 +33,9 @@ impl Place {
     }
 
     /// A place with `tiny:latest`.
-    fn with_tiny() -> Self {
+    fn with_tiny(weights: &str) -> Self {
         let place = Self::new();
-        let file = place.file("tiny.gguf", &tiny("tiny-f16.gguf"));
+        let file = place.file("tiny.gguf", &tiny(weights));
         let parameters = object(json!({"temperature": 0, "stop": ["<|im_end|>", "<|im_start|>", "<|endoftext|>"]}));
         let template = "{{ .Prompt }}".to_owned();
         place.create(CreateRequest { files: vec![file], template, parameters, ..request("tiny") }).unwrap();
@@ -63,7 +63,7 @@ impl Place {
 
 #[test]
 fn from_a_gguf_file() {
-    let place = Place::with_tiny();
+    let place = Place::with_tiny("tiny-f16.gguf");
     let model = place.model("tiny");
     let digest = Digest::of(&tiny("tiny-f16.gguf"));
     assert_eq!(model.manifest.layers[0].digest, digest, "the upload is kept as it is");
@@ -80,7 +80,7 @@ fn from_a_gguf_file() {
 /// Layers, their order, their digests and the statuses are those that Ollama was recorded to give for these requests.
 #[test]
 fn from_a_model() {
-    let place = Place::with_tiny();
+    let place = Place::with_tiny("tiny-q4_k_m.gguf");
     let tiny = place.model("tiny").name;
     let said = place.create(CreateRequest {
         from: Some(tiny.clone()),
@@ -127,7 +127,7 @@ fn from_a_model() {
 
 #[test]
 fn a_replaced_model_s_blobs_go() {
-    let place = Place::with_tiny();
+    let place = Place::with_tiny("tiny-q4_k_m.gguf");
     let before = place.blobs();
     let made = |system: &str| CreateRequest {
         from: Some(ModelName::parse("tiny").unwrap()),
@@ -142,7 +142,7 @@ fn a_replaced_model_s_blobs_go() {
 
 #[test]
 fn what_cannot_be_made_leaves_nothing() {
-    let place = Place::with_tiny();
+    let place = Place::with_tiny("tiny-f16.gguf");
     let weights = tiny("tiny-q4_k_m.gguf");
     let mut unknown = weights.clone();
     let name = b"output_norm.weight";
@@ -217,7 +217,7 @@ fn what_cannot_be_made_leaves_nothing() {
 
 #[test]
 fn projectors_adapters_and_parts() {
-    let place = Place::with_tiny();
+    let place = Place::with_tiny("tiny-q4_k_m.gguf");
     let projector = place.file("mmproj.gguf", &head(&[("general.architecture", "clip")], &[]));
     let adapter = head(&[("general.architecture", "qwen3"), ("general.type", "adapter")], &[]);
     let made = CreateRequest {
@@ -246,13 +246,15 @@ fn from_a_safetensors_folder() {
     let place = Place::new();
     let names =
         ["config.json", "generation_config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"];
-    let files = || names.map(|name| place.file(name, &tiny(&format!("tiny-safetensors/{name}")))).to_vec();
+    let files = names.map(|name| place.file(name, &tiny(&format!("tiny-safetensors/{name}")))).to_vec();
+    let files = || files.clone();
     assert_eq!(place.create(CreateRequest { files: files(), ..request("st") }).unwrap()[0], "parsing safetensors");
     let model = place.model("st");
     let details = model.details();
     assert_eq!((details.format.as_str(), details.family.as_str()), ("safetensors", "qwen3"));
     assert_eq!((details.parameter_size.as_str(), details.quantization_level.as_str()), ("3.54M", "F16"));
     assert_eq!((details.context_length, details.embedding_length), (Some(4096), Some(256)));
+    assert_eq!(model.base_capabilities(), [Capability::Completion]);
     let view = model.weights().unwrap().remove(0);
     assert_eq!(std::fs::read(view.join("model.safetensors")).unwrap(), tiny("tiny-safetensors/model.safetensors"));
 
@@ -264,6 +266,7 @@ fn from_a_safetensors_folder() {
     index.push(place.file("model.safetensors.index.json", b"{\"weight_map\":{\"a\":\"model-2.safetensors\"}}"));
     for (files, why) in [
         (files()[1..].to_vec(), "`config.json` is missing"),
+        (files()[..3].to_vec(), "there is no tokenizer among the files"),
         (short, "does not fit its place in the file"),
         (pickled, "files that hold Python objects are not accepted"),
         (index, "`model-2.safetensors` is in the index, but was not given"),

@@ -16,6 +16,8 @@ pub(super) struct Facts {
     pub(super) file_type: String,
     pub(super) context_length: u64,
     pub(super) embedding_length: u64,
+    /// Where the weights cannot be asked again.
+    pub(super) capabilities: Vec<String>,
 }
 
 /// A file and the layer that it becomes.
@@ -104,6 +106,10 @@ pub(super) fn facts_of(parts: &[&Gguf], others: &[&Gguf]) -> Result<Facts, Creat
     if first.get("general.architecture").is_none() {
         return Err(missing("general.architecture"));
     }
+    let word = |text: &str| text.len() <= 64 && text.bytes().all(|byte| byte.is_ascii_graphic());
+    if !parts.iter().chain(others).all(|gguf| word(gguf.architecture())) {
+        return Err(CreateError::Files("the model's `general.architecture` is not a word".to_owned()));
+    }
     if parts.iter().all(|part| part.tensors().is_empty()) {
         return Err(CreateError::Files("the model has no tensors".to_owned()));
     }
@@ -125,6 +131,7 @@ pub(super) fn facts_of(parts: &[&Gguf], others: &[&Gguf]) -> Result<Facts, Creat
         file_type: first.file_type().to_owned(),
         context_length: 0,
         embedding_length: 0,
+        capabilities: Vec::new(),
     })
 }
 

@@ -180,6 +180,10 @@ fn what_is_refused_is_named() {
             "GGUF alignment must be a power of two from 8 to 65536",
         ),
         (one().tensor("t", &[32], 99, 0), "tensor `t` has the unknown type 99"),
+        (
+            one().tensor(&"\u{1b}".repeat(100), &[32], 99, 0),
+            &format!("tensor `{}…` has the unknown type 99", "\\u{1b}".repeat(64)),
+        ),
         (one().tensor("t", &[33], 2, 0), "tensor `t` has rows that do not fill its type's blocks"),
         (one().tensor("t", &[0], 0, 0), "tensor `t` has no elements"),
         (one().tensor("t", &[], 0, 0), "tensor `t` has fewer than one or more than four dimensions"),
