@@ -10,10 +10,10 @@ use llama_cpp_2::DecodeError;
 use llama_cpp_2::context::LlamaContext;
 use llama_cpp_2::llama_batch::LlamaBatch;
 
-use super::answer::Answer;
 use super::cache::{self, Cached, Traits};
-use super::prompt::Prompt;
+use super::prompt;
 use super::vocab::{Vocab, native};
+use crate::engine::answer::{self, Answer, Next};
 use crate::engine::backend::Events;
 use crate::engine::event::EngineError;
 use crate::engine::protocol::{Command, SequenceId};
@@ -24,8 +24,16 @@ const PATIENCE: Duration = Duration::from_millis(200);
 /// Tokens of prompts in a batch at the least, however slow the model is.
 const LEAST: usize = 16;
 
+/// A request under way, or waiting for a slot.
+struct Job {
+    sequence: SequenceId,
+    answer: Answer,
+    /// Its first token is there: somebody is reading.
+    answering: bool,
+}
+
 pub struct Decoder<'m> {
-    pub context: LlamaContext<'m>,
+    context: LlamaContext<'m>,
     vocab: &'m Vocab<'m>,
     traits: Traits,
     /// Tokens of one sequence at the most.
@@ -33,9 +41,9 @@ pub struct Decoder<'m> {
     /// What llama.cpp remembers, by slot.
     cached: Vec<Cached>,
     /// What is being written, by slot.
-    answers: Vec<Option<Answer>>,
+    jobs: Vec<Option<Job>>,
     /// In the order they came.
-    waiting: VecDeque<Answer>,
+    waiting: VecDeque<Job>,
     batch: LlamaBatch<'static>,
     pace: Pace,
     clock: u64,
@@ -65,7 +73,7 @@ impl<'m> Decoder<'m> {
             traits,
             length: limits.context,
             cached: std::iter::repeat_with(Cached::default).take(slots).collect(),
-            answers: std::iter::repeat_with(|| None).take(slots).collect(),
+            jobs: std::iter::repeat_with(|| None).take(slots).collect(),
             waiting: VecDeque::new(),
             batch: LlamaBatch::new(largest, 1),
             pace: Pace::new(largest),
@@ -77,7 +85,7 @@ impl<'m> Decoder<'m> {
     /// Serves `commands` until their channel closes.
     pub fn run(mut self, commands: &Receiver<Command>) {
         loop {
-            let idle = self.waiting.is_empty() && self.answers.iter().all(Option::is_none);
+            let idle = self.waiting.is_empty() && self.jobs.iter().all(Option::is_none);
             if idle {
                 let Ok(command) = commands.recv() else { return };
                 self.take(command);
@@ -102,46 +110,51 @@ impl<'m> Decoder<'m> {
 
     fn take(&mut self, command: Command) {
         match command {
-            Command::Generate { sequence, request } => match self.answer(sequence, &request) {
-                Ok(answer) => self.waiting.push_back(answer),
+            Command::Generate { sequence, request } => match self.job(sequence, &request) {
+                Ok(job) => self.waiting.push_back(job),
                 Err(error) => self.events.failed(sequence, error),
             },
             Command::Cancel { sequence } => {
-                self.waiting.retain(|answer| answer.sequence != sequence);
-                for answer in &mut self.answers {
-                    answer.take_if(|answer| answer.sequence == sequence);
+                self.waiting.retain(|job| job.sequence != sequence);
+                for job in &mut self.jobs {
+                    job.take_if(|job| job.sequence == sequence);
                 }
             }
             Command::Embed { sequence, .. } => {
-                let error = "this server does not support embeddings: the model was loaded for text";
+                let error = "this model does not support embeddings";
                 self.events.failed(sequence, EngineError::Invalid(error.into()));
             }
             other => super::common(self.vocab, other, &self.events),
         }
     }
 
-    fn answer(&self, sequence: SequenceId, request: &GenerateRequest) -> Result<Answer, EngineError> {
-        let prompt = Prompt::new(self.vocab, request, self.length)?;
-        Answer::new(sequence, request, prompt, self.vocab, self.length)
+    fn job(&self, sequence: SequenceId, request: &GenerateRequest) -> Result<Job, EngineError> {
+        let (tokens, prefix) = prompt::tokens(self.vocab, &request.prompt)?;
+        let prompt = answer::fit(tokens, request, prefix, self.length)?;
+        let tokens = &self.vocab.tokens;
+        let answer = Answer::new(sequence, request, prompt, prefix, self.length, tokens, &self.events)?;
+        Ok(Job { sequence, answer, answering: false })
     }
 
     /// Gives free slots to those who wait.
     fn seat(&mut self) {
-        while let Some(answer) = self.waiting.front() {
-            let free: Vec<usize> = (0..self.answers.len()).filter(|slot| self.answers[*slot].is_none()).collect();
-            let Some(place) = cache::place(&self.cached, &free, &answer.tokens, self.traits.copies()) else { return };
-            let Some(mut answer) = self.waiting.pop_front() else { return };
+        while let Some(job) = self.waiting.front() {
+            let free: Vec<usize> = (0..self.jobs.len()).filter(|slot| self.jobs[*slot].is_none()).collect();
+            let prompt = job.answer.history();
+            let Some(place) = cache::place(&self.cached, &free, prompt, self.traits.copies()) else { return };
             let slot = place.slot;
             if let Some(from) = place.from {
-                let common = self.cached[from].common(&answer.tokens);
+                let common = self.cached[from].common(prompt);
                 self.traits.copy(&mut self.context, &mut self.cached, from, slot, common);
             }
-            let common = self.cached[slot].common(&answer.tokens);
+            let common = self.cached[slot].common(prompt);
             cache::keep(&mut self.context, slot, &mut self.cached[slot], common, self.traits);
-            answer.begin(self.cached[slot].tokens.len());
             self.clock += 1;
             self.cached[slot].used = self.clock;
-            self.answers[slot] = Some(answer);
+            self.jobs[slot] = self.waiting.pop_front();
+            if let Some(job) = &mut self.jobs[slot] {
+                job.answer.begin(self.cached[slot].tokens.len());
+            }
         }
     }
 
@@ -156,16 +169,16 @@ impl<'m> Decoder<'m> {
         if let Err(error) = self.decode() {
             for Piece { slot, .. } in pieces {
                 cache::clear(&mut self.context, slot, &mut self.cached[slot]);
-                if let Some(answer) = self.answers[slot].take() {
-                    self.events.failed(answer.sequence, error.clone());
+                if let Some(job) = self.jobs[slot].take() {
+                    self.events.failed(job.sequence, error.clone());
                 }
             }
             return;
         }
         for &Piece { slot, tokens } in &pieces {
-            if let Some(answer) = &self.answers[slot] {
+            if let Some(job) = &self.jobs[slot] {
                 let known = &mut self.cached[slot].tokens;
-                known.extend_from_slice(&answer.tokens[known.len()..known.len() + tokens]);
+                known.extend_from_slice(&job.answer.history()[known.len()..known.len() + tokens]);
             }
         }
         for (slot, index) in outputs {
@@ -174,28 +187,18 @@ impl<'m> Decoder<'m> {
         self.pace.learn(pieces.iter().map(|piece| piece.tokens).sum(), begun.elapsed());
     }
 
-    /// What the next batch holds: a token of each answer, then prompts, the longest seated first.
+    /// What the next batch holds: a token of each answer, then pieces of prompts.
     fn plan(&self) -> Vec<Piece> {
         let mut pieces = Vec::new();
         let mut prompts = Vec::new();
-        for (slot, answer) in self.answers.iter().enumerate() {
-            let Some(answer) = answer else { continue };
-            let pending = answer.tokens.len() - self.cached[slot].tokens.len();
-            if answer.is_answering() && pending == 1 {
-                pieces.push(Piece { slot, tokens: 1 });
-            } else {
-                prompts.push((self.cached[slot].used, Piece { slot, tokens: pending }));
-            }
+        for (slot, job) in self.jobs.iter().enumerate() {
+            let Some(job) = job else { continue };
+            let tokens = job.answer.history().len() - self.cached[slot].tokens.len();
+            let answers = job.answering && tokens == 1;
+            if answers { &mut pieces } else { &mut prompts }.push(Piece { slot, tokens });
         }
-        prompts.sort_unstable_by_key(|(seated, _)| *seated);
-        let mut room = self.pace.room(pieces.len());
-        for (_, Piece { slot, tokens }) in prompts {
-            let tokens = tokens.min(room);
-            room -= tokens;
-            if tokens > 0 {
-                pieces.push(Piece { slot, tokens });
-            }
-        }
+        let room = self.pace.room(pieces.len());
+        pieces.extend(share(prompts, room));
         pieces
     }
 
@@ -204,16 +207,17 @@ impl<'m> Decoder<'m> {
         self.batch.clear();
         let mut outputs = Vec::new();
         for &Piece { slot, tokens } in pieces {
-            let Some(answer) = &self.answers[slot] else { continue };
+            let Some(job) = &self.jobs[slot] else { continue };
+            let history = job.answer.history();
             let known = self.cached[slot].tokens.len();
             for at in known..known + tokens {
-                let last = at + 1 == answer.tokens.len();
+                let last = at + 1 == history.len();
                 if last {
                     outputs.push((slot, self.batch.n_tokens()));
                 }
                 let position = i32::try_from(at).expect("a context beyond llama.cpp's positions: a bug");
                 self.batch
-                    .add(native(answer.tokens[at]), position, &[cache::sequence(slot)], last)
+                    .add(native(history[at]), position, &[cache::sequence(slot)], last)
                     .expect("the batch is larger than planned: a bug");
             }
         }
@@ -224,8 +228,8 @@ impl<'m> Decoder<'m> {
         match self.context.decode(&mut self.batch) {
             Err(DecodeError::NoKvCacheSlot) => {
                 // Only what nobody needs can be in the way.
-                for slot in 0..self.answers.len() {
-                    if self.answers[slot].is_none() {
+                for slot in 0..self.jobs.len() {
+                    if self.jobs[slot].is_none() {
                         cache::clear(&mut self.context, slot, &mut self.cached[slot]);
                     }
                 }
@@ -238,20 +242,29 @@ impl<'m> Decoder<'m> {
 
     /// Takes the answer in `slot` a token further.
     fn advance(&mut self, slot: usize, index: i32) {
-        let Some(answer) = &mut self.answers[slot] else { return };
-        let logits = self.context.get_logits_ith(index);
-        let over = answer.step(logits, self.vocab, self.length, &self.events).unwrap_or_else(|error| {
-            self.events.failed(answer.sequence, error);
-            true
-        });
-        if over {
-            self.answers[slot] = None;
-        } else if answer.tokens.len() >= self.length {
-            let from = answer.keep;
-            let to = answer.forget();
-            self.traits.shift(&mut self.context, slot, &mut self.cached[slot], from, to);
+        let Some(job) = &mut self.jobs[slot] else { return };
+        job.answering = true;
+        match job.answer.push(self.context.get_logits_ith(index)) {
+            Next::Token(_) => {}
+            Next::Full(_) => {
+                let range = job.answer.shift();
+                self.traits.shift(&mut self.context, slot, &mut self.cached[slot], range.start, range.end);
+            }
+            Next::Over => self.jobs[slot] = None,
         }
     }
+}
+
+/// Shares `room` out evenly; what a short prompt leaves goes to the longer ones.
+fn share(mut prompts: Vec<Piece>, mut room: usize) -> Vec<Piece> {
+    prompts.sort_unstable_by_key(|piece| piece.tokens);
+    let count = prompts.len();
+    for (index, piece) in prompts.iter_mut().enumerate() {
+        piece.tokens = piece.tokens.min(room.div_ceil(count - index));
+        room -= piece.tokens;
+    }
+    prompts.retain(|piece| piece.tokens > 0);
+    prompts
 }
 
 /// How many tokens of prompts go into a batch.
@@ -286,6 +299,14 @@ impl Pace {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn room_is_shared() {
+        let prompts = [300, 5, 100].into_iter().enumerate().map(|(slot, tokens)| Piece { slot, tokens }).collect();
+        let shared: Vec<_> = share(prompts, 128).iter().map(|piece| (piece.slot, piece.tokens)).collect();
+        assert_eq!(shared, [(1, 5), (2, 62), (0, 61)]);
+        assert_eq!(share(vec![Piece { slot: 0, tokens: 9 }], 0), []);
+    }
 
     #[test]
     fn prompts_do_not_hold_answers_up() {

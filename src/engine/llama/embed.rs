@@ -126,8 +126,12 @@ impl<'m> Embedder<'m> {
         if texts.is_empty() {
             return;
         }
-        self.context.clear_kv_cache();
-        if let Err(error) = self.context.decode(&mut self.batch) {
+        let decoded = self.context.decode(&mut self.batch);
+        for (slot, _) in (0..).zip(&texts) {
+            // A whole sequence can always be removed; an encoder has no cache, and nothing to remove.
+            self.context.kv_cache_seq_rm(slot, None, None).ok();
+        }
+        if let Err(error) = decoded {
             for text in texts {
                 self.fail(text.sequence, EngineError::Failed(error.to_string()));
             }

@@ -82,9 +82,7 @@ fn link(file: &Path, name: &Path) -> std::io::Result<()> {
 pub fn adapter(model: &mut LlamaModel, spec: &LoadSpec) -> Result<Option<LlamaLoraAdapter>, EngineError> {
     match &spec.adapters[..] {
         [] => Ok(None),
-        [path] => {
-            model.lora_adapter_init(path).map(Some).map_err(|error| failed("unable to load the adapter", error))
-        }
+        [path] => model.lora_adapter_init(path).map(Some).map_err(|error| failed("unable to load the adapter", error)),
         _ => Err(EngineError::Load("only one adapter is supported".into())),
     }
 }
@@ -158,7 +156,8 @@ pub fn embedding<'m>(
         _ => LlamaPoolingType::Unspecified,
     };
     // Only the last token's vector can be had when a text goes through in several passes.
-    let in_passes = causal && matches!(LlamaPoolingType::from(pooling), LlamaPoolingType::None | LlamaPoolingType::Last);
+    let in_passes =
+        causal && matches!(LlamaPoolingType::from(pooling), LlamaPoolingType::None | LlamaPoolingType::Last);
     let pass = if in_passes { u32::try_from(limits.batch).unwrap_or(u32::MAX) } else { whole };
     let params = base(spec, whole)
         .with_n_batch(whole)
@@ -173,7 +172,10 @@ pub fn embedding<'m>(
 fn base(spec: &LoadSpec, cells: u32) -> LlamaContextParams {
     let threads = i32::try_from(spec.options.num_thread).ok().filter(|threads| *threads > 0);
     let threads = threads.unwrap_or_else(device::cores);
-    LlamaContextParams::default().with_n_ctx(NonZeroU32::new(cells)).with_n_threads(threads).with_n_threads_batch(threads)
+    LlamaContextParams::default()
+        .with_n_ctx(NonZeroU32::new(cells))
+        .with_n_threads(threads)
+        .with_n_threads_batch(threads)
 }
 
 fn context<'m>(
@@ -209,7 +211,7 @@ pub fn metadata(model: &LlamaModel, key: &str) -> Option<String> {
 pub fn report(model: &LlamaModel, vocab: &Vocab<'_>, limits: Limits) -> RunnerReport {
     let buffers = log::buffers();
     let size_vram = buffers.on_accelerators();
-    let bos = vocab.bos().map(|bos| String::from_utf8_lossy(&vocab.piece(bos, true)).into_owned());
+    let bos = vocab.bos().map(|bos| vocab.tokens.text(&[bos]));
     RunnerReport {
         context_length: limits.context as u64,
         train_context_length: model.n_ctx_train().into(),

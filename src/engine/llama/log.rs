@@ -102,7 +102,8 @@ impl Buffers {
     /// Reads `function:  PLACE use buffer size =  12.00 MiB`.
     fn take(&mut self, line: &str) {
         let Some((left, right)) = line.split_once(" buffer size = ") else { return };
-        let Some(mebibytes) = right.trim().strip_suffix("MiB").and_then(|number| number.trim().parse::<f64>().ok()) else {
+        let Some(mebibytes) = right.trim().strip_suffix("MiB").and_then(|number| number.trim().parse::<f64>().ok())
+        else {
             return;
         };
         let mut words = left.rsplit(": ").next().unwrap_or(left).split_whitespace();

@@ -3,7 +3,6 @@
 //! llama.cpp makes logits of tokens; what is made of the logits is the engine's own, the same for every backend.
 //! Everything here runs on one thread, which owns the model, its context and all sequences.
 
-mod answer;
 mod cache;
 mod decode;
 mod device;
