@@ -138,7 +138,14 @@ async fn a_seed_gives_the_same_answer_whatever_runs_beside_it() {
     let runner = load(spec(512, 4)).await.unwrap();
     let seeded = |seed| {
         let mut request = request("Once upon a time");
-        request.sampling = SamplingOptions { seed, temperature: 1.5, num_predict: 40, ..SamplingOptions::default() };
+        request.sampling = SamplingOptions {
+            seed,
+            temperature: 3.0,
+            top_k: 0,
+            top_p: 1.0,
+            num_predict: 40,
+            ..SamplingOptions::default()
+        };
         answer(&runner, request)
     };
     let alone = seeded(7).await.unwrap().text;
@@ -261,8 +268,12 @@ async fn a_full_context_shifts_or_ends_the_answer() {
 async fn a_prompt_beyond_the_context_is_cut_or_refused() {
     let runner = load(spec(64, 1)).await.unwrap();
     let words = format!("{}{}", "word ".repeat(200), question("Ping"));
+    let whole = runner.tokenize(words.clone(), false).await.unwrap();
     let reply = answer(&runner, request(&words)).await.unwrap();
-    assert_eq!((reply.text.as_str(), reply.done.usage.prompt_tokens), ("Pong", 34));
+    // num_keep tokens, and of the newest so many that half of what may shift is free: 64 - (64 - 4) / 2.
+    assert_eq!(reply.done.usage.prompt_tokens, 34);
+    assert_eq!(reply.done.tokens[..4], whole[..4]);
+    assert_eq!(reply.done.tokens[4..34], whole[whole.len() - 30..]);
 
     let refuse = |truncate, shift| {
         let request = GenerateRequest { truncate, shift, ..request(&words) };
