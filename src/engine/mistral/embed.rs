@@ -42,11 +42,21 @@ impl Model {
                 return Err(EngineError::Invalid("the input is empty".into()));
             }
             reply.prompt_tokens += tokens.len() as u64;
+            let tokens = at_least_two(tokens);
             let vector = self.run(RequestMessage::EmbeddingTokens { prompt: tokens }, None)?;
             let vector = vector.ok_or_else(|| EngineError::Failed("mistral.rs gave no embedding".into()))?;
             reply.vectors.push(normalised(vector)?);
         }
         Ok(Some(reply))
+    }
+}
+
+/// mistral.rs makes no attention mask for a single token and panics without one. The token twice gives the same vector: both
+/// have the same value in every layer, and so has any weighted mean of the two.
+fn at_least_two(tokens: Vec<u32>) -> Vec<u32> {
+    match tokens[..] {
+        [token] => vec![token, token],
+        _ => tokens,
     }
 }
 

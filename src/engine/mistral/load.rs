@@ -98,7 +98,7 @@ pub fn load(spec: &LoadSpec, events: &Events) -> Result<Loaded, EngineError> {
         bos: (!bos.is_empty()).then(|| tokens.text(bos)),
     };
     let model = Model {
-        engine,
+        _engine: engine,
         requests,
         numbers: AtomicUsize::new(1),
         events: events.clone(),

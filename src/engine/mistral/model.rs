@@ -19,7 +19,7 @@ const RESPONSES: usize = 256;
 
 pub struct Model {
     /// Dropped, it ends its thread.
-    pub engine: Arc<MistralRs>,
+    pub _engine: Arc<MistralRs>,
     pub requests: mpsc::Sender<Request>,
     pub numbers: AtomicUsize,
     pub events: Events,

@@ -9,7 +9,7 @@ use futures_util::future::join_all;
 use hanzod::engine::process::ProcessEngine;
 use hanzod::engine::{
     Completion, Constraint, EmbedRequest, Engine, EngineError, EngineKind, FinishReason, GenerateRequest, LoadSpec,
-    PromptPart, Runner, StepEvent, TokenLogprob,
+    PromptPart, Runner, StepEvent, StepStream, TokenLogprob,
 };
 use hanzod::types::{LoadOptions, SamplingOptions};
 use serde_json::Value;
@@ -86,15 +86,11 @@ fn ramble(seed: i64) -> GenerateRequest {
 }
 
 async fn answer(runner: &Arc<dyn Runner>, request: GenerateRequest) -> Result<(String, Completion), EngineError> {
-    let (text, _, completion) = answer_with_logprobs(runner, request).await?;
+    let (text, _, completion) = whole(runner.generate(request)).await?;
     Ok((text, completion))
 }
 
-async fn answer_with_logprobs(
-    runner: &Arc<dyn Runner>,
-    request: GenerateRequest,
-) -> Result<(String, Vec<TokenLogprob>, Completion), EngineError> {
-    let mut events = runner.generate(request);
+async fn whole(mut events: StepStream) -> Result<(String, Vec<TokenLogprob>, Completion), EngineError> {
     let (mut text, mut logprobs) = (String::new(), Vec::new());
     while let Some(event) = events.next().await {
         match event? {
@@ -237,14 +233,14 @@ async fn it_ends_where_it_is_told_to() {
     assert_eq!((completion.finish, completion.tokens.len()), (FinishReason::Length, 64));
     assert!(count(50).starts_with(&text));
 
+    // With room made again and again it goes on behind the end of the context.
     let mut shifted = ramble(3);
     shifted.sampling.num_predict = 200;
     let (_, completion) = answer(&runner, shifted).await.unwrap();
-    assert_eq!(
-        (completion.finish, completion.usage.completion_tokens),
-        (FinishReason::Length, 200)
+    assert!(
+        completion.usage.completion_tokens > 64 && completion.tokens.len() <= 64,
+        "{completion:?}"
     );
-    assert!(completion.tokens.len() <= 64);
 }
 
 #[tokio::test]
@@ -274,10 +270,10 @@ async fn a_dropped_request_makes_room() {
     assert!(matches!(endless.next().await, Some(Ok(StepEvent::Text { .. }))));
     // One waits behind it and leaves before its turn, one stays.
     let waiting = runner.generate(ramble(2));
-    let staying = answer(&runner, ask("Ping"));
+    let staying = runner.generate(ask("Ping"));
     drop(waiting);
     drop(endless);
-    assert_eq!(staying.await.unwrap().0, "Pong");
+    assert_eq!(whole(staying).await.unwrap().0, "Pong");
 }
 
 #[tokio::test]
@@ -319,7 +315,7 @@ async fn log_probabilities_are_those_of_ollama() {
         logprobs: Some(2),
         ..ask("Ping")
     };
-    let (_, logprobs, _) = answer_with_logprobs(&runner, request).await.unwrap();
+    let (_, logprobs, _) = whole(runner.generate(request)).await.unwrap();
     let [pong] = logprobs.as_slice() else {
         panic!("{logprobs:?}")
     };
