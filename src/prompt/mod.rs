@@ -5,6 +5,12 @@
 //!
 //! Invariant: a parser's joined answer does not depend on how its input was cut, and no text is lost.
 
+pub mod go_prompt;
+pub mod go_template;
+pub mod history;
+mod images;
+mod values;
+
 use crate::types::{Function, Image, Message, Think, Tool};
 
 /// What is to be rendered.
