@@ -6,9 +6,15 @@
 //! Invariant: a parser's joined answer does not depend on how its input was cut, and no text is lost.
 
 pub mod go_prompt;
+pub mod go_tags;
 pub mod go_template;
 pub mod history;
 mod images;
+pub mod json_calls;
+mod scan;
+#[cfg(test)]
+mod testing;
+pub mod thinking;
 mod values;
 
 use crate::types::{Function, Image, Message, Think, Tool};

@@ -4,6 +4,7 @@
 //! `compat-tests/conformance/prompts`. Each id that differs is printed with what came and what was wanted, then a count a file.
 
 mod decode;
+mod generic;
 mod options;
 mod templates;
 
