@@ -43,8 +43,10 @@ pub fn calls(nodes: &[Node]) -> CallTags {
     let branch = calls_branch(nodes);
     let first = branch.and_then(|branch| first_text(&branch.body)).unwrap_or_default();
     let open = first.split('{').next().unwrap_or_default().trim();
-    if open.is_empty() {
-        return CallTags::new("{", "");
+    match open {
+        "" | "{" => return CallTags::bare('{'),
+        "[" => return CallTags::bare('['),
+        _ => {}
     }
     let mut texts = Vec::new();
     if let Some(branch) = branch {
@@ -54,15 +56,12 @@ pub fn calls(nodes: &[Node]) -> CallTags {
     let last = texts.last().filter(|_| texts.len() > 1).copied().unwrap_or_default();
     let close = last.rsplit('}').next().unwrap_or_default().trim();
     let close = if close == open { "" } else { close };
-    CallTags::new(
-        open,
-        if close.is_empty() {
-            closing(open)
-        } else {
-            close.to_owned()
-        }
-        .as_str(),
-    )
+    let close = if close.is_empty() {
+        closing(open)
+    } else {
+        close.to_owned()
+    };
+    CallTags::tagged(&[open], &[&close])
 }
 
 /// `</x>` for `<x>`, `[/X]` for `[X]`.
@@ -127,9 +126,9 @@ mod tests {
         let tags = |text: &str| calls(Template::parse(text).unwrap().nodes());
         let hermes = "{{ range .Messages }}{{ if .ToolCalls }}<tool_call>\n{{ range .ToolCalls }}{\"name\": \"{{ .Function.Name }}\", \
                       \"arguments\": {{ .Function.Arguments }}}{{ end }}\n</tool_call>{{ end }}{{ end }}";
-        assert_eq!(tags(hermes), CallTags::new("<tool_call>", "</tool_call>"));
+        assert_eq!(tags(hermes), CallTags::tagged(&["<tool_call>"], &["</tool_call>"]));
         let mistral = "{{ range .Messages }}{{ if .ToolCalls }}[TOOL_CALLS] [{{ range .ToolCalls }}{\"name\": 1}{{ end }}]</s>{{ end }}{{ end }}";
-        assert_eq!(tags(mistral), CallTags::new("[TOOL_CALLS] [", "]</s>"));
-        assert_eq!(tags("{{ .Prompt }}"), CallTags::new("{", ""));
+        assert_eq!(tags(mistral), CallTags::tagged(&["[TOOL_CALLS] ["], &["]</s>"]));
+        assert_eq!(tags("{{ .Prompt }}"), CallTags::bare('{'));
     }
 }

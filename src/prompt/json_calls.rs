@@ -11,24 +11,37 @@ use super::{OutputParser, ParseError, Piece};
 use crate::types::{Function, Tool};
 
 /// How a model marks its calls.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CallTags {
-    /// The text before a call. `{` or `[` when there is none: then only a call that begins the answer counts.
-    pub open: String,
-    /// What may follow a call; empty when nothing does.
-    pub close: String,
+    /// Texts before a call.
+    pub opens: Vec<String>,
+    /// Texts that may follow one.
+    pub closes: Vec<String>,
+    /// `{` or `[`: a call may begin the answer without a tag.
+    pub bare: Option<char>,
 }
 
 impl CallTags {
-    pub fn new(open: &str, close: &str) -> Self {
+    pub fn tagged(opens: &[&str], closes: &[&str]) -> Self {
+        let owned = |texts: &[&str]| {
+            texts
+                .iter()
+                .filter(|text| !text.is_empty())
+                .map(|text| (*text).to_owned())
+                .collect()
+        };
         Self {
-            open: open.to_owned(),
-            close: close.to_owned(),
+            opens: owned(opens),
+            closes: owned(closes),
+            bare: None,
         }
     }
 
-    fn is_bare(&self) -> bool {
-        self.open == "{" || self.open == "["
+    pub fn bare(first: char) -> Self {
+        Self {
+            bare: Some(first),
+            ..Self::default()
+        }
     }
 }
 
@@ -48,14 +61,14 @@ pub struct JsonCallParser {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
+    /// Nothing but blanks yet.
+    Start,
     /// Content, up to the next open tag.
     Content,
-    /// A call should come.
-    Opened,
+    /// A call should come; without a tag (`bare`) it must look like one.
+    Opened { bare: bool },
     /// After a call.
     Called,
-    /// No call can come any more.
-    Off,
 }
 
 impl JsonCallParser {
@@ -65,10 +78,15 @@ impl JsonCallParser {
             .map(|tool| tool.function.name.clone())
             .filter(|name| !name.is_empty())
             .collect();
+        let state = if tags.bare.is_some() {
+            State::Start
+        } else {
+            State::Content
+        };
         Self {
             tags,
             tools,
-            state: State::Content,
+            state,
             held: String::new(),
             body: 0,
             scan: None,
@@ -79,14 +97,10 @@ impl JsonCallParser {
     /// One step on the held text. `None` when more text is needed.
     fn step(&mut self, out: &mut Vec<Piece>) -> Option<()> {
         match self.state {
-            State::Content if self.tags.is_bare() => self.bare_content(out),
+            State::Start => self.start(out),
             State::Content => self.content(out),
-            State::Opened => self.opened(out),
+            State::Opened { bare } => self.opened(bare, out),
             State::Called => self.called(),
-            State::Off => {
-                self.release(self.held.len(), out);
-                None
-            }
         }
     }
 
@@ -99,41 +113,40 @@ impl JsonCallParser {
         self.scan = None;
     }
 
-    fn open(&mut self, body: usize) {
-        self.state = State::Opened;
+    fn open(&mut self, body: usize, bare: bool) {
+        self.state = State::Opened { bare };
         self.body = body;
         self.scan = None;
     }
 
-    fn content(&mut self, out: &mut Vec<Piece>) -> Option<()> {
-        match self.held.find(&self.tags.open) {
-            Some(at) => {
-                self.release(at, out);
-                self.open(self.tags.open.len());
-                Some(())
-            }
-            None => {
-                self.release(self.held.len() - overlap(&self.held, &self.tags.open), out);
-                None
-            }
-        }
-    }
-
-    fn bare_content(&mut self, out: &mut Vec<Piece>) -> Option<()> {
+    fn start(&mut self, out: &mut Vec<Piece>) -> Option<()> {
         self.release(self.held.len() - self.held.trim_start().len(), out);
-        if self.held.is_empty() {
-            return None;
-        }
-        if self.held.starts_with(&self.tags.open) {
-            self.open(usize::from(self.tags.open == "["));
+        let first = self.held.chars().next()?;
+        if self.tags.bare == Some(first) {
+            self.open(usize::from(first == '['), true);
         } else {
-            self.state = State::Off;
+            self.state = State::Content;
         }
         Some(())
     }
 
-    fn opened(&mut self, out: &mut Vec<Piece>) -> Option<()> {
-        let bare = self.tags.is_bare();
+    fn content(&mut self, out: &mut Vec<Piece>) -> Option<()> {
+        let opens = &self.tags.opens;
+        // the first tag, the longest where two begin together
+        let found = opens
+            .iter()
+            .filter_map(|open| Some((self.held.find(open.as_str())?, open.len())));
+        if let Some((at, length)) = found.min_by_key(|(at, length)| (*at, std::cmp::Reverse(*length))) {
+            self.release(at, out);
+            self.open(length, false);
+            return Some(());
+        }
+        let overlap = opens.iter().map(|open| overlap(&self.held, open)).max().unwrap_or(0);
+        self.release(self.held.len() - overlap, out);
+        None
+    }
+
+    fn opened(&mut self, bare: bool, out: &mut Vec<Piece>) -> Option<()> {
         let start = self
             .scan
             .as_ref()
@@ -141,14 +154,18 @@ impl JsonCallParser {
             .or_else(|| self.next_object(self.body));
         let before = &self.held[self.body..start.unwrap_or(self.held.len())];
         if bare && !self.may_begin_call(before, start) {
-            self.state = State::Off;
+            self.state = State::Content;
             return Some(());
         }
-        if !bare && !self.tags.close.is_empty() && self.scan.is_none() {
+        if !bare && self.scan.is_none() {
             // closed before any object came
-            if let Some(at) = before.find(&self.tags.close) {
-                self.release(self.body + at + self.tags.close.len(), out);
-                self.state = State::Content;
+            let closed = self
+                .tags
+                .closes
+                .iter()
+                .filter_map(|close| Some(before.find(close.as_str())? + close.len()));
+            if let Some(end) = closed.min() {
+                self.no_call(self.body + end, out);
                 return Some(());
             }
         }
@@ -163,7 +180,7 @@ impl JsonCallParser {
             }
             return Some(());
         };
-        let found = self.find(object, self.body, start);
+        let found = self.find(object, start, bare);
         if found.is_empty() {
             self.no_call(end, out);
             return Some(());
@@ -184,11 +201,7 @@ impl JsonCallParser {
 
     fn no_call(&mut self, end: usize, out: &mut Vec<Piece>) {
         self.release(end, out);
-        self.state = if self.tags.is_bare() {
-            State::Off
-        } else {
-            State::Content
-        };
+        self.state = State::Content;
     }
 
     fn next_object(&self, from: usize) -> Option<usize> {
@@ -212,55 +225,65 @@ impl JsonCallParser {
     fn called(&mut self) -> Option<()> {
         loop {
             let first = self.held.chars().next()?;
-            let CallTags { open, close } = &self.tags;
-            let bare = self.tags.is_bare();
-            if !bare && self.held.starts_with(open.as_str()) {
-                self.open(self.tags.open.len());
-                return Some(());
-            }
-            if !close.is_empty() && self.held.starts_with(close.as_str()) {
-                self.held.drain(..close.len());
-                continue;
-            }
-            if (!bare && open.starts_with(&self.held)) || close.starts_with(&self.held) {
+            let held = self.held.as_str();
+            let CallTags { opens, closes, bare } = &self.tags;
+            let begun = |tags: &[String]| {
+                tags.iter()
+                    .filter(|tag| held.starts_with(tag.as_str()))
+                    .map(String::len)
+                    .max()
+            };
+            let (opened, closed) = (begun(opens), begun(closes));
+            if opens
+                .iter()
+                .chain(closes)
+                .any(|tag| tag.len() > held.len() && tag.starts_with(held))
+            {
                 return None;
             }
-            if first.is_whitespace() || ",;[]".contains(first) {
+            if let Some(length) = opened.filter(|length| closed.is_none_or(|closed| *length >= closed)) {
+                self.open(length, false);
+                return Some(());
+            }
+            if let Some(length) = closed {
+                self.held.drain(..length);
+                continue;
+            }
+            if first.is_whitespace() || ",;[]`".contains(first) {
                 self.held.drain(..first.len_utf8());
                 continue;
             }
-            let object_after = |name: &String| {
-                self.held.strip_prefix(name.as_str()).map_or_else(
-                    || name.starts_with(&self.held).then_some(false),
-                    |rest| match rest.trim_start() {
-                        "" => Some(false),
-                        rest => rest.starts_with('{').then_some(true),
-                    },
-                )
+            let object_after = |name: &String| match held.strip_prefix(name.as_str()) {
+                None => name.starts_with(held).then_some(false),
+                Some(rest) => match rest.trim_start() {
+                    "" => Some(false),
+                    rest => rest.starts_with('{').then_some(true),
+                },
             };
             let named: Vec<bool> = self.tools.iter().filter_map(object_after).collect();
             if first == '{' || named.contains(&true) {
-                self.open(0);
+                let bare = bare.is_some();
+                self.open(0, bare);
                 return Some(());
             }
             if !named.is_empty() {
                 return None;
             }
-            self.state = if bare { State::Off } else { State::Content };
+            self.state = State::Content;
             return Some(());
         }
     }
 
-    /// The calls an object makes; `body..start` is the held text before it.
-    fn find(&self, object: Map<String, Value>, body: usize, start: usize) -> Vec<(String, Map<String, Value>)> {
+    /// The calls an object makes that begins at `start`.
+    fn find(&self, object: Map<String, Value>, start: usize, bare: bool) -> Vec<(String, Map<String, Value>)> {
         let mut found = Vec::new();
         let value = Value::Object(object);
-        self.find_named(&value, &mut found);
+        self.find_named(&value, bare, &mut found);
         if found.is_empty() {
             self.find_keyed(&value, &mut found);
         }
         if let (true, Some(name), Value::Object(object)) =
-            (found.is_empty(), self.name_in(&self.held[body..start]), value)
+            (found.is_empty(), self.name_in(&self.held[self.body..start]), value)
         {
             found.push((name.clone(), object));
         }
@@ -268,11 +291,12 @@ impl JsonCallParser {
     }
 
     /// `{"name": …, "arguments": {…}}`, however deep.
-    fn find_named(&self, value: &Value, found: &mut Vec<(String, Map<String, Value>)>) {
+    fn find_named(&self, value: &Value, bare: bool, found: &mut Vec<(String, Map<String, Value>)>) {
         match value {
-            Value::Array(items) => items.iter().for_each(|item| self.find_named(item, found)),
+            Value::Array(items) => items.iter().for_each(|item| self.find_named(item, bare, found)),
             Value::Object(object) => {
-                let name = object.get("name").and_then(Value::as_str).unwrap_or_default();
+                let name = object.get("name").or_else(|| object.get("tool_name"));
+                let name = name.and_then(Value::as_str).unwrap_or_default();
                 let given = object.get("arguments").or_else(|| object.get("parameters"));
                 let arguments = match given {
                     Some(Value::Object(arguments)) => Some(arguments.clone()),
@@ -282,17 +306,17 @@ impl JsonCallParser {
                     None => Some(
                         object
                             .iter()
-                            .filter(|(key, _)| !["name", "type", "id"].contains(&key.as_str()))
+                            .filter(|(key, _)| !["name", "tool_name", "type", "id"].contains(&key.as_str()))
                             .map(|(key, value)| (key.clone(), value.clone()))
                             .collect(),
                     ),
                 };
                 let declared = self.tools.iter().any(|tool| tool == name);
                 // after a tag, a call of a tool that does not exist is still a call: the client can say so to the model
-                let invented = !name.is_empty() && !self.tags.is_bare() && given.is_some();
+                let invented = !name.is_empty() && !bare && given.is_some();
                 match arguments {
                     Some(arguments) if declared || invented => found.push((name.to_owned(), arguments)),
-                    _ => object.values().for_each(|value| self.find_named(value, found)),
+                    _ => object.values().for_each(|value| self.find_named(value, bare, found)),
                 }
             }
             _ => {}
@@ -343,8 +367,8 @@ impl OutputParser for JsonCallParser {
 
     fn finish(&mut self) -> Result<Vec<Piece>, ParseError> {
         let mut out = Vec::new();
-        let part_of_tag = self.tags.close.starts_with(&self.held) || self.tags.open.starts_with(&self.held);
-        if self.state != State::Called || !part_of_tag {
+        let mut tags = self.tags.opens.iter().chain(&self.tags.closes);
+        if self.state != State::Called || !tags.any(|tag| tag.starts_with(&self.held)) {
             self.release(self.held.len(), &mut out);
         }
         Ok(out)
@@ -366,9 +390,14 @@ mod tests {
             ..Tool::default()
         };
         let tools = [tool("get"), tool("get_all")];
-        all_cuts(text, || {
-            Box::new(JsonCallParser::new(CallTags::new(open, close), &tools))
-        })
+        let tags = match open {
+            "{" | "[" => CallTags {
+                bare: open.chars().next(),
+                ..CallTags::tagged(&[], &[close])
+            },
+            tag => CallTags::tagged(&[tag], &[close]),
+        };
+        all_cuts(text, || Box::new(JsonCallParser::new(tags.clone(), &tools)))
     }
 
     #[test]

@@ -10,6 +10,7 @@ pub mod go_tags;
 pub mod go_template;
 pub mod history;
 mod images;
+pub mod jinja;
 pub mod json_calls;
 mod scan;
 #[cfg(test)]

@@ -66,7 +66,12 @@ fn check(case: &Value) -> Result<(), String> {
         Box::new(move || Box::new(ThinkingParser::new(tags.clone(), inside)))
     } else {
         let tags = go_tags::calls(nodes);
-        if case["tag"] != tags.open {
+        let open = tags
+            .bare
+            .map(String::from)
+            .or_else(|| tags.opens.first().cloned())
+            .unwrap_or_default();
+        if case["tag"] != open {
             return Err(format!("{tags:?} for {}", case["tag"]));
         }
         Box::new(move || Box::new(JsonCallParser::new(tags.clone(), &tools)))
