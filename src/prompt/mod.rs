@@ -12,6 +12,7 @@ pub mod history;
 mod images;
 pub mod jinja;
 pub mod json_calls;
+pub mod renderers;
 mod scan;
 #[cfg(test)]
 mod testing;

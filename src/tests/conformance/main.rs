@@ -5,7 +5,9 @@
 
 mod decode;
 mod generic;
+mod modelfiles;
 mod options;
+mod renderers;
 mod templates;
 
 use std::collections::BTreeMap;
