@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::go_template::{Node, Template, TemplateError, Value, names_field};
-use super::{Conversation, PromptError, Rendered, images, values};
+use super::{Conversation, PromptError, Rendered, images, turns, values};
 use crate::types::{Message, Role, Think};
 
 /// A model's Go template.
@@ -49,11 +49,13 @@ impl GoPrompt {
     /// When the template fails on this conversation.
     pub fn render(&self, conversation: &Conversation) -> Result<Rendered, PromptError> {
         let (messages, images) = images::mark(&conversation.messages);
-        let (messages, system) = merge(messages);
+        let messages = turns::merge(messages);
         let text = if self.uses("messages") {
+            let system: Vec<&str> =
+                messages.iter().filter(|message| message.role == Role::SYSTEM).map(|system| &*system.content).collect();
             let mut data = values::think(conversation.think).to_vec();
             data.extend([
-                ("System", Value::from(system)),
+                ("System", Value::from(system.join("\n\n"))),
                 ("Messages", values::messages(&messages)),
                 ("Tools", values::tools(&conversation.tools)),
                 ("Response", Value::from("")),
@@ -71,11 +73,7 @@ impl GoPrompt {
     /// When the template fails.
     pub fn render_suffix(&self, prompt: &str, suffix: &str, think: Option<Think>) -> Result<String, PromptError> {
         let mut data = values::think(think).to_vec();
-        data.extend([
-            ("Prompt", Value::from(prompt)),
-            ("Suffix", Value::from(suffix)),
-            ("Response", Value::from("")),
-        ]);
+        data.extend([("Prompt", Value::from(prompt)), ("Suffix", Value::from(suffix)), ("Response", Value::from(""))]);
         Ok(self.template.execute(&Value::map(data))?)
     }
 
@@ -128,36 +126,6 @@ impl Turn {
         ]);
         Value::map(data)
     }
-}
-
-/// Consecutive messages of one role as one, but for tools' results; and the text of all system messages.
-///
-/// Ollama keeps only the first one's thinking and calls; here none are lost.
-fn merge(messages: Vec<Message>) -> (Vec<Message>, String) {
-    let mut merged: Vec<Message> = Vec::with_capacity(messages.len());
-    let mut system: Vec<String> = Vec::new();
-    for message in messages {
-        if message.role == Role::SYSTEM {
-            system.push(message.content.clone());
-        }
-        match merged.last_mut() {
-            Some(last) if last.role == message.role && message.role != Role::TOOL => {
-                append(&mut last.content, &message.content);
-                append(&mut last.thinking, &message.thinking);
-                last.images.extend(message.images);
-                last.tool_calls.extend(message.tool_calls);
-            }
-            _ => merged.push(message),
-        }
-    }
-    (merged, system.join("\n\n"))
-}
-
-fn append(text: &mut String, more: &str) {
-    if !text.is_empty() && !more.is_empty() {
-        text.push_str("\n\n");
-    }
-    text.push_str(more);
 }
 
 /// Takes the first action that prints `.Response` and all that follows it out of the nodes. True when there was one.

@@ -56,11 +56,7 @@ pub fn calls(nodes: &[Node]) -> CallTags {
     let last = texts.last().filter(|_| texts.len() > 1).copied().unwrap_or_default();
     let close = last.rsplit('}').next().unwrap_or_default().trim();
     let close = if close == open { "" } else { close };
-    let close = if close.is_empty() {
-        closing(open)
-    } else {
-        close.to_owned()
-    };
+    let close = if close.is_empty() { closing(open) } else { close.to_owned() };
     CallTags::tagged(&[open], &[&close])
 }
 

@@ -5,12 +5,7 @@ use crate::types::{Message, Role};
 /// The messages from `start` on, with the system messages before it in front.
 pub fn from(messages: &[Message], start: usize) -> Vec<Message> {
     let (dropped, kept) = messages.split_at(start.min(messages.len()));
-    dropped
-        .iter()
-        .filter(|message| message.role == Role::SYSTEM)
-        .chain(kept)
-        .cloned()
-        .collect()
+    dropped.iter().filter(|message| message.role == Role::SYSTEM).chain(kept).cloned().collect()
 }
 
 /// Drops messages from the front until `tokens` of the rest is at most `limit`. The last message always stays.

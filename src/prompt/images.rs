@@ -12,10 +12,7 @@ pub fn mark(messages: &[Message]) -> (Vec<Message>, Vec<Image>) {
         .map(|message| {
             let first = images.len();
             images.extend(message.images.iter().cloned());
-            Message {
-                content: mark_text(&message.content, first, message.images.len()),
-                ..message.clone()
-            }
+            Message { content: mark_text(&message.content, first, message.images.len()), ..message.clone() }
         })
         .collect();
     (marked, images)

@@ -23,25 +23,13 @@ pub struct CallTags {
 
 impl CallTags {
     pub fn tagged(opens: &[&str], closes: &[&str]) -> Self {
-        let owned = |texts: &[&str]| {
-            texts
-                .iter()
-                .filter(|text| !text.is_empty())
-                .map(|text| (*text).to_owned())
-                .collect()
-        };
-        Self {
-            opens: owned(opens),
-            closes: owned(closes),
-            bare: None,
-        }
+        let owned =
+            |texts: &[&str]| texts.iter().filter(|text| !text.is_empty()).map(|text| (*text).to_owned()).collect();
+        Self { opens: owned(opens), closes: owned(closes), bare: None }
     }
 
     pub fn bare(first: char) -> Self {
-        Self {
-            bare: Some(first),
-            ..Self::default()
-        }
+        Self { bare: Some(first), ..Self::default() }
     }
 }
 
@@ -73,25 +61,9 @@ enum State {
 
 impl JsonCallParser {
     pub fn new(tags: CallTags, tools: &[Tool]) -> Self {
-        let tools = tools
-            .iter()
-            .map(|tool| tool.function.name.clone())
-            .filter(|name| !name.is_empty())
-            .collect();
-        let state = if tags.bare.is_some() {
-            State::Start
-        } else {
-            State::Content
-        };
-        Self {
-            tags,
-            tools,
-            state,
-            held: String::new(),
-            body: 0,
-            scan: None,
-            calls: 0,
-        }
+        let tools = tools.iter().map(|tool| tool.function.name.clone()).filter(|name| !name.is_empty()).collect();
+        let state = if tags.bare.is_some() { State::Start } else { State::Content };
+        Self { tags, tools, state, held: String::new(), body: 0, scan: None, calls: 0 }
     }
 
     /// One step on the held text. `None` when more text is needed.
@@ -133,9 +105,7 @@ impl JsonCallParser {
     fn content(&mut self, out: &mut Vec<Piece>) -> Option<()> {
         let opens = &self.tags.opens;
         // the first tag, the longest where two begin together
-        let found = opens
-            .iter()
-            .filter_map(|open| Some((self.held.find(open.as_str())?, open.len())));
+        let found = opens.iter().filter_map(|open| Some((self.held.find(open.as_str())?, open.len())));
         if let Some((at, length)) = found.min_by_key(|(at, length)| (*at, std::cmp::Reverse(*length))) {
             self.release(at, out);
             self.open(length, false);
@@ -147,11 +117,7 @@ impl JsonCallParser {
     }
 
     fn opened(&mut self, bare: bool, out: &mut Vec<Piece>) -> Option<()> {
-        let start = self
-            .scan
-            .as_ref()
-            .map(|scan| scan.start)
-            .or_else(|| self.next_object(self.body));
+        let start = self.scan.as_ref().map(|scan| scan.start).or_else(|| self.next_object(self.body));
         let before = &self.held[self.body..start.unwrap_or(self.held.len())];
         if bare && !self.may_begin_call(before, start) {
             self.state = State::Content;
@@ -159,11 +125,7 @@ impl JsonCallParser {
         }
         if !bare && self.scan.is_none() {
             // closed before any object came
-            let closed = self
-                .tags
-                .closes
-                .iter()
-                .filter_map(|close| Some(before.find(close.as_str())? + close.len()));
+            let closed = self.tags.closes.iter().filter_map(|close| Some(before.find(close.as_str())? + close.len()));
             if let Some(end) = closed.min() {
                 self.no_call(self.body + end, out);
                 return Some(());
@@ -186,11 +148,7 @@ impl JsonCallParser {
             return Some(());
         }
         for (name, arguments) in found {
-            out.push(Piece::ToolCall(Function {
-                index: self.calls,
-                name,
-                arguments,
-            }));
+            out.push(Piece::ToolCall(Function { index: self.calls, name, arguments }));
             self.calls += 1;
         }
         self.held.drain(..end);
@@ -214,9 +172,7 @@ impl JsonCallParser {
         let named = before.is_empty()
             || self.tools.iter().any(|name| {
                 name.starts_with(before)
-                    || before
-                        .strip_prefix(name.as_str())
-                        .is_some_and(|rest| rest.trim().is_empty())
+                    || before.strip_prefix(name.as_str()).is_some_and(|rest| rest.trim().is_empty())
             });
         let inner = start.map_or("", |start| self.held[start + 1..].trim_start());
         named && (inner.is_empty() || inner.starts_with(['"', '}']))
@@ -227,18 +183,10 @@ impl JsonCallParser {
             let first = self.held.chars().next()?;
             let held = self.held.as_str();
             let CallTags { opens, closes, bare } = &self.tags;
-            let begun = |tags: &[String]| {
-                tags.iter()
-                    .filter(|tag| held.starts_with(tag.as_str()))
-                    .map(String::len)
-                    .max()
-            };
+            let begun =
+                |tags: &[String]| tags.iter().filter(|tag| held.starts_with(tag.as_str())).map(String::len).max();
             let (opened, closed) = (begun(opens), begun(closes));
-            if opens
-                .iter()
-                .chain(closes)
-                .any(|tag| tag.len() > held.len() && tag.starts_with(held))
-            {
+            if opens.iter().chain(closes).any(|tag| tag.len() > held.len() && tag.starts_with(held)) {
                 return None;
             }
             if let Some(length) = opened.filter(|length| closed.is_none_or(|closed| *length >= closed)) {
@@ -383,18 +331,12 @@ mod tests {
 
     fn parse(open: &str, close: &str, text: &str) -> Answer {
         let tool = |name: &str| Tool {
-            function: ToolFunction {
-                name: name.to_owned(),
-                ..ToolFunction::default()
-            },
+            function: ToolFunction { name: name.to_owned(), ..ToolFunction::default() },
             ..Tool::default()
         };
         let tools = [tool("get"), tool("get_all")];
         let tags = match open {
-            "{" | "[" => CallTags {
-                bare: open.chars().next(),
-                ..CallTags::tagged(&[], &[close])
-            },
+            "{" | "[" => CallTags { bare: open.chars().next(), ..CallTags::tagged(&[], &[close]) },
             tag => CallTags::tagged(&[tag], &[close]),
         };
         all_cuts(text, || Box::new(JsonCallParser::new(tags.clone(), &tools)))
@@ -402,34 +344,20 @@ mod tests {
 
     #[test]
     fn text_around_calls_is_kept() {
-        let answer = parse(
-            "<c>",
-            "</c>",
-            "Hm.<c>{\"name\":\"get\",\"arguments\":{\"b\":1,\"a\":2}}</c> Done. <c",
-        );
-        assert_eq!(
-            (answer.content.as_str(), answer.calls.as_str()),
-            ("Hm.Done. <c", "get{\"b\":1,\"a\":2}")
-        );
+        let answer = parse("<c>", "</c>", "Hm.<c>{\"name\":\"get\",\"arguments\":{\"b\":1,\"a\":2}}</c> Done. <c");
+        assert_eq!((answer.content.as_str(), answer.calls.as_str()), ("Hm.Done. <c", "get{\"b\":1,\"a\":2}"));
     }
 
     #[test]
     fn what_is_no_call_is_content() {
-        for text in [
-            "<c>nothing</c>",
-            "<c>{\"x\": 1}</c>",
-            "<c>{\"name\": \"get\", \"arg",
-            "<c>{{\"a\": get}",
-            "a < b <c",
-        ] {
+        for text in
+            ["<c>nothing</c>", "<c>{\"x\": 1}</c>", "<c>{\"name\": \"get\", \"arg", "<c>{{\"a\": get}", "a < b <c"]
+        {
             assert_eq!(parse("<c>", "</c>", text), Answer::content(text));
         }
-        for text in [
-            "{\"answer\": \"get_all\"}",
-            "{x} get",
-            "{\"name\": \"nope\", \"arguments\": {}}",
-            "{\"name\": \"g",
-        ] {
+        for text in
+            ["{\"answer\": \"get_all\"}", "{x} get", "{\"name\": \"nope\", \"arguments\": {}}", "{\"name\": \"g"]
+        {
             assert_eq!(parse("{", "", text), Answer::content(text));
         }
         for text in ["[link](http://get)", "[1, 2]", "[{\"a\": 1}]", "[get it"] {
@@ -446,20 +374,10 @@ mod tests {
             "use get\nwith {\"a\":1}",
             "{{\"name\":\"get\",\"parameters\":\"{\\\"a\\\":1}\"}}",
         ] {
-            assert_eq!(
-                parse("<c>", "</c>", &format!("<c>{text}</c>")).calls,
-                "get{\"a\":1}",
-                "{text}"
-            );
+            assert_eq!(parse("<c>", "</c>", &format!("<c>{text}</c>")).calls, "get{\"a\":1}", "{text}");
         }
-        assert_eq!(
-            parse("<c>", "</c>", "<c>get_all {\"a\":1}\nget {}</c>").calls,
-            "get_all{\"a\":1} get{}"
-        );
-        assert_eq!(
-            parse("<c>", "", "<c>{\"name\":\"gone\",\"arguments\":{}}").calls,
-            "gone{}"
-        );
+        assert_eq!(parse("<c>", "</c>", "<c>get_all {\"a\":1}\nget {}</c>").calls, "get_all{\"a\":1} get{}");
+        assert_eq!(parse("<c>", "", "<c>{\"name\":\"gone\",\"arguments\":{}}").calls, "gone{}");
         assert_eq!(
             parse("{", "", "{\"name\":\"get\"}\n{\"name\":\"get_all\"} x"),
             Answer::new("x", "", "get{} get_all{}")

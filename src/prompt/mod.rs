@@ -17,6 +17,7 @@ mod scan;
 #[cfg(test)]
 mod testing;
 pub mod thinking;
+mod turns;
 mod values;
 
 use crate::types::{Function, Image, Message, Think, Tool};

@@ -14,13 +14,7 @@ pub(super) struct ObjectScan {
 impl ObjectScan {
     /// `start` is the place of a `{`.
     pub(super) fn new(start: usize) -> Self {
-        Self {
-            start,
-            at: start,
-            depth: 0,
-            quoted: false,
-            escaped: false,
-        }
+        Self { start, at: start, depth: 0, quoted: false, escaped: false }
     }
 
     /// Reads on, and gives the object's end (after its `}`) once it is there.
@@ -57,9 +51,6 @@ mod tests {
     fn minds_strings() {
         let text = "x{\"a\": \"}{ \\\" ]\", \"b\": {}} rest";
         let mut scan = ObjectScan::new(1);
-        assert_eq!(
-            (1..=text.len()).find_map(|length| scan.end(&text[..length])),
-            Some(text.find(" rest").unwrap())
-        );
+        assert_eq!((1..=text.len()).find_map(|length| scan.end(&text[..length])), Some(text.find(" rest").unwrap()));
     }
 }

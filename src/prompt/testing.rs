@@ -12,11 +12,7 @@ pub struct Answer {
 
 impl Answer {
     pub fn new(content: &str, thinking: &str, calls: &str) -> Self {
-        Self {
-            content: content.to_owned(),
-            thinking: thinking.to_owned(),
-            calls: calls.to_owned(),
-        }
+        Self { content: content.to_owned(), thinking: thinking.to_owned(), calls: calls.to_owned() }
     }
 
     pub fn content(content: &str) -> Self {

@@ -11,10 +11,7 @@ pub struct Tags {
 
 impl Tags {
     pub fn new(open: &str, close: &str) -> Self {
-        Self {
-            open: open.to_owned(),
-            close: close.to_owned(),
-        }
+        Self { open: open.to_owned(), close: close.to_owned() }
     }
 
     /// Whether the model goes on inside the tags: the prompt already ends with the open one.
@@ -46,11 +43,7 @@ enum State {
 impl ThinkingParser {
     /// `inside` when the prompt has opened the thinking already.
     pub fn new(tags: Tags, inside: bool) -> Self {
-        Self {
-            tags,
-            state: if inside { State::Opened } else { State::Start },
-            held: String::new(),
-        }
+        Self { tags, state: if inside { State::Opened } else { State::Start }, held: String::new() }
     }
 
     /// One step on the held text. `None` when more text is needed.
@@ -72,11 +65,7 @@ impl ThinkingParser {
                 if self.held.is_empty() {
                     return None;
                 }
-                self.state = if self.state == State::Opened {
-                    State::Thinking
-                } else {
-                    State::Content
-                };
+                self.state = if self.state == State::Opened { State::Thinking } else { State::Content };
             }
             State::Thinking => {
                 let (end, found) = match self.held.find(&self.tags.close) {
@@ -125,10 +114,7 @@ impl OutputParser for ThinkingParser {
 /// How many bytes at the end of `text` may be the beginning of `tag`.
 pub(super) fn overlap(text: &str, tag: &str) -> usize {
     let longest = text.len().min(tag.len().saturating_sub(1));
-    (1..=longest)
-        .rev()
-        .find(|&length| text.as_bytes().ends_with(&tag.as_bytes()[..length]))
-        .unwrap_or(0)
+    (1..=longest).rev().find(|&length| text.as_bytes().ends_with(&tag.as_bytes()[..length])).unwrap_or(0)
 }
 
 #[cfg(test)]

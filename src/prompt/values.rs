@@ -15,20 +15,13 @@ pub fn messages(messages: &[Message]) -> Value {
 }
 
 fn message(message: &Message) -> Value {
-    let images = message
-        .images
-        .iter()
-        .map(|image| Value::from(format!("{} bytes", image.0.len())))
-        .collect();
+    let images = message.images.iter().map(|image| Value::from(format!("{} bytes", image.0.len()))).collect();
     let fields = vec![
         ("Role", Value::from(message.role.as_str())),
         ("Content", Value::from(message.content.as_str())),
         ("Thinking", Value::from(message.thinking.as_str())),
         ("Images", Value::slice(images)),
-        (
-            "ToolCalls",
-            Value::slice(message.tool_calls.iter().map(tool_call).collect()),
-        ),
+        ("ToolCalls", Value::slice(message.tool_calls.iter().map(tool_call).collect())),
         ("ToolName", Value::from(message.tool_name.as_str())),
         ("ToolCallID", Value::from(message.tool_call_id.as_str())),
     ];
@@ -42,23 +35,13 @@ fn tool_call(call: &ToolCall) -> Value {
         "" => format!("{{\"function\":{}}}", function.json()),
         _ => format!("{{\"id\":{},\"function\":{}}}", id.json(), function.json()),
     };
-    Value::object(
-        "template.templateToolCall",
-        Shown::Plain,
-        Some(json),
-        vec![("ID", id), ("Function", function)],
-    )
+    Value::object("template.templateToolCall", Shown::Plain, Some(json), vec![("ID", id), ("Function", function)])
 }
 
 fn function(function: &Function) -> Value {
     let name = Value::from(function.name.as_str());
     let arguments = arguments(&function.arguments);
-    let json = format!(
-        "{{\"index\":{},\"name\":{},\"arguments\":{}}}",
-        function.index,
-        name.json(),
-        arguments.json()
-    );
+    let json = format!("{{\"index\":{},\"name\":{},\"arguments\":{}}}", function.index, name.json(), arguments.json());
     let index = Value::Int(i64::try_from(function.index).unwrap_or(i64::MAX));
     let fields = vec![("Index", index), ("Name", name), ("Arguments", arguments)];
     Value::object("template.templateToolCallFunction", Shown::Plain, Some(json), fields)
@@ -66,22 +49,13 @@ fn function(function: &Function) -> Value {
 
 /// A map that can be ranged over, and prints as JSON.
 fn arguments(arguments: &Map<String, Json>) -> Value {
-    let entries = arguments
-        .iter()
-        .map(|(name, value)| (name.clone(), Value::from(value)))
-        .collect();
-    Value::Map(Arc::new(Dict {
-        entries,
-        shown: Shown::Json,
-    }))
+    let entries = arguments.iter().map(|(name, value)| (name.clone(), Value::from(value))).collect();
+    Value::Map(Arc::new(Dict { entries, shown: Shown::Json }))
 }
 
 /// `.Tools`: a list that prints as JSON.
 pub fn tools(tools: &[Tool]) -> Value {
-    Value::List(Arc::new(List {
-        items: tools.iter().map(tool).collect(),
-        shown: Shown::Json,
-    }))
+    Value::List(Arc::new(List { items: tools.iter().map(tool).collect(), shown: Shown::Json }))
 }
 
 fn tool(given: &Tool) -> Value {
@@ -100,24 +74,14 @@ fn tool_function(function: &ToolFunction) -> Value {
         ("Description", Value::from(function.description.as_str())),
         ("Parameters", parameters(&function.parameters)),
     ];
-    Value::object(
-        "template.templateToolFunction",
-        Shown::Plain,
-        Some(text(function)),
-        fields,
-    )
+    Value::object("template.templateToolFunction", Shown::Plain, Some(text(function)), fields)
 }
 
 fn parameters(parameters: &ToolParameters) -> Value {
     let properties = parameters.properties.as_ref().map_or(Value::Nil, |properties| {
-        let entries: BTreeMap<String, Value> = properties
-            .iter()
-            .map(|(name, property)| (name.to_owned(), self::property(property)))
-            .collect();
-        Value::Map(Arc::new(Dict {
-            entries,
-            shown: Shown::Json,
-        }))
+        let entries: BTreeMap<String, Value> =
+            properties.iter().map(|(name, property)| (name.to_owned(), self::property(property))).collect();
+        Value::Map(Arc::new(Dict { entries, shown: Shown::Json }))
     });
     let fields = vec![
         ("Type", Value::from(parameters.kind.as_str())),
@@ -126,44 +90,21 @@ fn parameters(parameters: &ToolParameters) -> Value {
         ("Required", words(&parameters.required)),
         ("Properties", properties),
     ];
-    Value::object(
-        "template.templateToolFunctionParameters",
-        Shown::Plain,
-        Some(text(parameters)),
-        fields,
-    )
+    Value::object("template.templateToolFunctionParameters", Shown::Plain, Some(text(parameters)), fields)
 }
 
 fn property(property: &Property) -> Value {
     let kinds = property.kind.iter().map(|kind| Value::from(kind.as_str())).collect();
     let inner = property.properties.as_ref().map_or(Value::Nil, |properties| {
-        let entries = properties
-            .iter()
-            .map(|(name, property)| (name.to_owned(), self::property(property)))
-            .collect();
-        Value::Map(Arc::new(Dict {
-            entries,
-            shown: Shown::Json,
-        }))
+        let entries = properties.iter().map(|(name, property)| (name.to_owned(), self::property(property))).collect();
+        Value::Map(Arc::new(Dict { entries, shown: Shown::Json }))
     });
     let fields = vec![
-        (
-            "AnyOf",
-            Value::slice(property.any_of.iter().map(self::property).collect()),
-        ),
-        (
-            "Type",
-            Value::List(Arc::new(List {
-                items: kinds,
-                shown: Shown::OneOrMany,
-            })),
-        ),
+        ("AnyOf", Value::slice(property.any_of.iter().map(self::property).collect())),
+        ("Type", Value::List(Arc::new(List { items: kinds, shown: Shown::OneOrMany }))),
         ("Items", any(property.items.as_ref())),
         ("Description", Value::from(property.description.as_str())),
-        (
-            "Enum",
-            Value::slice(property.variants.iter().map(Value::from).collect()),
-        ),
+        ("Enum", Value::slice(property.variants.iter().map(Value::from).collect())),
         ("Properties", inner),
         ("Required", words(&property.required)),
     ];
@@ -191,10 +132,7 @@ fn sorted_tool(tool: &Tool) -> Tool {
     sort_any(&mut parameters.items);
     if let Some(properties) = &mut parameters.properties {
         properties.0.sort_by(|left, right| left.0.cmp(&right.0));
-        properties
-            .0
-            .iter_mut()
-            .for_each(|(_, property)| sort_property(property));
+        properties.0.iter_mut().for_each(|(_, property)| sort_property(property));
     }
     tool
 }
@@ -203,11 +141,7 @@ fn sort_property(property: &mut Property) {
     sort_any(&mut property.items);
     property.variants.iter_mut().for_each(sort);
     property.any_of.iter_mut().for_each(sort_property);
-    property
-        .properties
-        .iter_mut()
-        .flat_map(|properties| &mut properties.0)
-        .for_each(|(_, inner)| sort_property(inner));
+    property.properties.iter_mut().flat_map(|properties| &mut properties.0).for_each(|(_, inner)| sort_property(inner));
 }
 
 fn sort_any(value: &mut Option<Json>) {

@@ -23,14 +23,7 @@ enum Flow {
 
 pub(super) fn execute(template: &Template, nodes: &[Node], data: &Value) -> Result<String, TemplateError> {
     let variables = vec![("$".to_owned(), data.clone())];
-    let mut run = Run {
-        template,
-        name: "",
-        variables,
-        out: String::new(),
-        depth: 0,
-        turns: 0,
-    };
+    let mut run = Run { template, name: "", variables, out: String::new(), depth: 0, turns: 0 };
     run.walk(data, nodes)?;
     Ok(run.out)
 }
@@ -50,10 +43,7 @@ impl<'a> Run<'a> {
         let before = &self.template.text[..pos];
         let line = 1 + before.matches('\n').count();
         let column = pos - before.rfind('\n').map_or(0, |newline| newline + 1);
-        TemplateError(format!(
-            "template: :{line}:{column}: executing {:?} at <{place}>: {message}",
-            self.name
-        ))
+        TemplateError(format!("template: :{line}:{column}: executing {:?} at <{place}>: {message}", self.name))
     }
 
     fn walk(&mut self, dot: &Value, nodes: &'a [Node]) -> Result<Flow, TemplateError> {
@@ -87,11 +77,8 @@ impl<'a> Run<'a> {
                 let outer = self.variables.len();
                 let value = self.pipe(dot, &branch.pipe)?;
                 let inner = if matches!(node, Node::With(_)) { &value } else { dot };
-                let flow = if value.is_true() {
-                    self.walk(inner, &branch.body)
-                } else {
-                    self.walk(dot, &branch.otherwise)
-                };
+                let flow =
+                    if value.is_true() { self.walk(inner, &branch.body) } else { self.walk(dot, &branch.otherwise) };
                 self.variables.truncate(outer);
                 return flow;
             }
@@ -183,19 +170,11 @@ impl<'a> Run<'a> {
                 }
             }
             other => {
-                return Err(self.error(
-                    branch.pipe.pos,
-                    &branch.pipe,
-                    format!("range can't iterate over {other}"),
-                ));
+                return Err(self.error(branch.pipe.pos, &branch.pipe, format!("range can't iterate over {other}")));
             }
         }
         self.variables.truncate(outer);
-        if any {
-            Ok(Flow::On)
-        } else {
-            self.walk(dot, &branch.otherwise)
-        }
+        if any { Ok(Flow::On) } else { self.walk(dot, &branch.otherwise) }
     }
 
     fn set(&mut self, name: &str, value: Value, assigns: bool, pos: Pos) -> Result<(), TemplateError> {
@@ -231,11 +210,7 @@ impl<'a> Run<'a> {
             return Err(match &first.kind {
                 Kind::Field(names) | Kind::Variable(_, names) | Kind::Chain(_, names) if !names.is_empty() => {
                     let name = names.last().map_or("", String::as_str);
-                    self.error(
-                        first.pos,
-                        first,
-                        format!("{name} has arguments but cannot be invoked as function"),
-                    )
+                    self.error(first.pos, first, format!("{name} has arguments but cannot be invoked as function"))
                 }
                 _ => self.error(first.pos, first, format!("can't give argument to non-function {first}")),
             });
@@ -258,11 +233,7 @@ impl<'a> Run<'a> {
         let (least, more) = functions::arity(name).expect("the parser lets known functions pass: a bug");
         let count = operands.len() + usize::from(piped.is_some());
         if count < least || (count > least && !more) {
-            let want = if more {
-                format!("at least {least}")
-            } else {
-                least.to_string()
-            };
+            let want = if more { format!("at least {least}") } else { least.to_string() };
             let message = format!("wrong number of args for {name}: want {want} got {count}");
             return Err(self.error(operand.pos, operand, message));
         }

@@ -22,13 +22,7 @@ pub(super) fn arity(name: &str) -> Option<(usize, bool)> {
 pub(super) fn call(name: &str, args: &[Value]) -> Result<Value, String> {
     let date = |back| {
         let today = Local::now().date_naive();
-        Value::from(
-            today
-                .checked_sub_days(Days::new(back))
-                .unwrap_or(today)
-                .format("%Y-%m-%d")
-                .to_string(),
-        )
+        Value::from(today.checked_sub_days(Days::new(back)).unwrap_or(today).format("%Y-%m-%d").to_string())
     };
     Ok(match name {
         "not" => Value::Bool(!args[0].is_true()),
@@ -38,15 +32,9 @@ pub(super) fn call(name: &str, args: &[Value]) -> Result<Value, String> {
         "eq" => Value::Bool(equals_any(&args[0], &args[1..])?),
         "ne" => Value::Bool(!equal(&args[0], &args[1])?),
         "lt" => Value::Bool(order(&args[0], &args[1])? == Some(Ordering::Less)),
-        "le" => Value::Bool(matches!(
-            order(&args[0], &args[1])?,
-            Some(Ordering::Less | Ordering::Equal)
-        )),
+        "le" => Value::Bool(matches!(order(&args[0], &args[1])?, Some(Ordering::Less | Ordering::Equal))),
         "gt" => Value::Bool(order(&args[0], &args[1])? == Some(Ordering::Greater)),
-        "ge" => Value::Bool(matches!(
-            order(&args[0], &args[1])?,
-            Some(Ordering::Greater | Ordering::Equal)
-        )),
+        "ge" => Value::Bool(matches!(order(&args[0], &args[1])?, Some(Ordering::Greater | Ordering::Equal))),
         "index" => index(&args[0], &args[1..])?,
         "slice" => slice(&args[0], &args[1..])?,
         "print" => Value::from(print(args)),
@@ -54,10 +42,7 @@ pub(super) fn call(name: &str, args: &[Value]) -> Result<Value, String> {
         "printf" => match &args[0] {
             Value::Text(format) => Value::from(printf::printf(format, &args[1..])),
             other => {
-                return Err(format!(
-                    "wrong type for value; expected string; got {}",
-                    other.type_name()
-                ));
+                return Err(format!("wrong type for value; expected string; got {}", other.type_name()));
             }
         },
         "html" => Value::from(html(&print(args))),
@@ -124,11 +109,7 @@ fn as_text(value: &Value) -> Option<&str> {
 }
 
 fn incomparable(left: &Value, right: &Value) -> String {
-    format!(
-        "incompatible types for comparison: {} and {}",
-        left.type_name(),
-        right.type_name()
-    )
+    format!("incompatible types for comparison: {} and {}", left.type_name(), right.type_name())
 }
 
 fn index(base: &Value, path: &[Value]) -> Result<Value, String> {
@@ -153,10 +134,7 @@ fn index(base: &Value, path: &[Value]) -> Result<Value, String> {
 
 fn position(number: i64, length: usize, end: bool) -> Result<usize, String> {
     let bound = length + usize::from(end);
-    usize::try_from(number)
-        .ok()
-        .filter(|at| *at < bound)
-        .ok_or_else(|| format!("index out of range: {number}"))
+    usize::try_from(number).ok().filter(|at| *at < bound).ok_or_else(|| format!("index out of range: {number}"))
 }
 
 fn slice(base: &Value, bounds: &[Value]) -> Result<Value, String> {
@@ -186,18 +164,8 @@ fn slice(base: &Value, bounds: &[Value]) -> Result<Value, String> {
     Ok(match base {
         Value::Text(text) => Value::from(String::from_utf8_lossy(&text.as_bytes()[start..end])),
         Value::List(list) => {
-            let shown = if list.shown == Shown::Json {
-                Shown::Json
-            } else {
-                Shown::Plain
-            };
-            Value::List(
-                List {
-                    items: list.items[start..end].to_vec(),
-                    shown,
-                }
-                .into(),
-            )
+            let shown = if list.shown == Shown::Json { Shown::Json } else { Shown::Plain };
+            Value::List(List { items: list.items[start..end].to_vec(), shown }.into())
         }
         _ => Value::Nil,
     })
@@ -276,18 +244,11 @@ fn type_script(property: &Value) -> String {
     };
     let (any_of, types) = (field("AnyOf"), field("Type"));
     let types: Vec<String> = if any_of.is_empty() {
-        types
-            .iter()
-            .map(|kind| type_script_name(&kind.to_string()).to_owned())
-            .collect()
+        types.iter().map(|kind| type_script_name(&kind.to_string()).to_owned()).collect()
     } else {
         any_of.iter().map(type_script).collect()
     };
-    if types.is_empty() {
-        "any".to_owned()
-    } else {
-        types.join(" | ")
-    }
+    if types.is_empty() { "any".to_owned() } else { types.join(" | ") }
 }
 
 fn type_script_name(kind: &str) -> &'static str {

@@ -29,6 +29,40 @@ pub(super) enum Token {
     End,
 }
 
+impl Token {
+    pub(super) fn begins_operand(&self) -> bool {
+        match self {
+            Self::Word(word) => !is_keyword(word),
+            Self::Constant(..) | Self::Dot | Self::Field(_) | Self::Variable(_) | Self::OpenBracket => true,
+            _ => false,
+        }
+    }
+
+    /// The token as it stood in the template.
+    pub(super) fn source(&self) -> String {
+        let plain = match self {
+            Self::Text(text) | Self::Bad(text) | Self::Variable(text) | Self::Word(text) => text,
+            Self::Constant(_, text) => text,
+            Self::Field(name) => return format!(".{name}"),
+            Self::Other(char) => return char.to_string(),
+            Self::Open => "{{",
+            Self::Close => "}}",
+            Self::Dot => ".",
+            Self::Pipe => "|",
+            Self::Declare => ":=",
+            Self::Assign => "=",
+            Self::OpenBracket => "(",
+            Self::CloseBracket => ")",
+            Self::End => "",
+        };
+        plain.to_owned()
+    }
+}
+
+pub(super) fn is_keyword(word: &str) -> bool {
+    matches!(word, "block" | "break" | "continue" | "define" | "else" | "end" | "if" | "range" | "template" | "with")
+}
+
 #[derive(Clone, Debug)]
 pub(super) struct Lexeme {
     pub token: Token,
@@ -39,12 +73,7 @@ pub(super) struct Lexeme {
 
 /// The tokens of a template; the last is [`Token::End`] or [`Token::Bad`].
 pub(super) fn lex(text: &str) -> Vec<Lexeme> {
-    let mut lexer = Lexer {
-        text,
-        at: 0,
-        brackets: 0,
-        out: Vec::new(),
-    };
+    let mut lexer = Lexer { text, at: 0, brackets: 0, out: Vec::new() };
     while lexer.outside() {}
     lexer.out
 }
@@ -86,11 +115,7 @@ impl Lexer<'_> {
         };
         let after = &rest[length + 2..];
         let trims = after.strip_prefix('-').is_some_and(|after| after.starts_with(BLANKS));
-        let text = if trims {
-            rest[..length].trim_end_matches(BLANKS)
-        } else {
-            &rest[..length]
-        };
+        let text = if trims { rest[..length].trim_end_matches(BLANKS) } else { &rest[..length] };
         if !text.is_empty() {
             self.emit(Token::Text(text.to_owned()), start, false);
         }
@@ -119,11 +144,7 @@ impl Lexer<'_> {
     fn closing(&self) -> Option<usize> {
         let rest = &self.text[self.at..];
         let trimmed = rest.strip_prefix(BLANKS).is_some_and(|rest| rest.starts_with("-}}"));
-        if trimmed {
-            Some(4)
-        } else {
-            rest.starts_with("}}").then_some(2)
-        }
+        if trimmed { Some(4) } else { rest.starts_with("}}").then_some(2) }
     }
 
     fn close(&mut self, length: usize) -> bool {
@@ -174,11 +195,7 @@ impl Lexer<'_> {
                 '"' | '\'' | '`' => self.quoted(char, start),
                 '.' if !rest[1..].starts_with(|next: char| next.is_ascii_digit()) => {
                     let name = self.name();
-                    let token = if name.is_empty() {
-                        Token::Dot
-                    } else {
-                        Token::Field(name)
-                    };
+                    let token = if name.is_empty() { Token::Dot } else { Token::Field(name) };
                     self.terminated(token)
                 }
                 '$' => {

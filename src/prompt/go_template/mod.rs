@@ -35,11 +35,7 @@ impl Template {
     /// [`TemplateError`] when Go would refuse the text.
     pub fn parse(text: &str) -> Result<Self, TemplateError> {
         let (nodes, defines) = parser::parse(text)?;
-        Ok(Self {
-            text: text.to_owned(),
-            nodes,
-            defines,
-        })
+        Ok(Self { text: text.to_owned(), nodes, defines })
     }
 
     /// # Errors
@@ -67,7 +63,7 @@ impl Template {
 
     /// The names it uses, lower-cased: fields, and variables with their `$`.
     pub fn names(&self) -> BTreeSet<String> {
-        parser::names(self.defines.values().chain([&self.nodes]))
+        node::names(self.defines.values().chain([&self.nodes]))
     }
 }
 
@@ -93,14 +89,8 @@ mod tests {
             ),
             "02"
         );
-        assert_eq!(
-            run("{{ if .N }}a{{ else if .A }}{{ with .A }}{{ . }}{{ $.A }}{{ end }}{{ else }}c{{ end }}"),
-            "xx"
-        );
-        assert_eq!(
-            run("{{ $x := 1 }}{{ if true }}{{ $x = 2 }}{{ $y := 3 }}{{ end }}{{ $x }}"),
-            "2"
-        );
+        assert_eq!(run("{{ if .N }}a{{ else if .A }}{{ with .A }}{{ . }}{{ $.A }}{{ end }}{{ else }}c{{ end }}"), "xx");
+        assert_eq!(run("{{ $x := 1 }}{{ if true }}{{ $x = 2 }}{{ $y := 3 }}{{ end }}{{ $x }}"), "2");
     }
 
     #[test]
@@ -113,10 +103,7 @@ mod tests {
             run("{{ printf \"%6.2f|%-5d|%+d|%q|%05d|%g|%e\" 3.14159 7 7 \"a\\n\" -42 1e7 1500.0 }}"),
             "  3.14|7    |+7|\"a\\n\"|-0042|1e+07|1.500000e+03"
         );
-        assert_eq!(
-            run("{{ printf \"%d %s\" 1 }} {{ printf \"x\" 2 }}"),
-            "1 %!s(MISSING) x%!(EXTRA int=2)"
-        );
+        assert_eq!(run("{{ printf \"%d %s\" 1 }} {{ printf \"x\" 2 }}"), "1 %!s(MISSING) x%!(EXTRA int=2)");
     }
 
     #[test]

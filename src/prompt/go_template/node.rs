@@ -1,5 +1,6 @@
 //! The tree of a parsed Go template, and how its parts are written back in error messages.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use super::value::Value;
@@ -147,5 +148,21 @@ pub fn names_field(pipe: &Pipe, field: &str) -> bool {
     pipe_operands(pipe, &mut |operand| {
         found |= matches!(&operand.kind, Kind::Field(names) if names.iter().any(|name| name == field));
     });
+    found
+}
+
+/// The names a template uses, lower-cased: fields of dot and of variables, and variables with their `$`.
+pub(super) fn names<'a>(lists: impl Iterator<Item = &'a Vec<Node>>) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    for nodes in lists {
+        operands(nodes, &mut |operand| match &operand.kind {
+            Kind::Field(names) => found.extend(names.iter().map(|name| name.to_lowercase())),
+            Kind::Variable(name, names) => {
+                found.insert(name.to_lowercase());
+                found.extend(names.iter().map(|name| name.to_lowercase()));
+            }
+            _ => {}
+        });
+    }
     found
 }

@@ -13,11 +13,8 @@ pub(super) fn scan(text: &str) -> (usize, Token) {
         Some("0b" | "0B") => ("01_", 2),
         _ => ("0123456789_", 0),
     };
-    let accept = |from: usize, set: &str| {
-        text[from..]
-            .find(|char| !set.contains(char))
-            .map_or(text.len(), |found| from + found)
-    };
+    let accept =
+        |from: usize, set: &str| text[from..].find(|char| !set.contains(char)).map_or(text.len(), |found| from + found);
     length = accept(length + prefix, digits);
     if text[length..].starts_with('.') {
         length = accept(length + 1, digits);
@@ -28,15 +25,8 @@ pub(super) fn scan(text: &str) -> (usize, Token) {
         length += usize::from(text[length..].starts_with(['+', '-']));
         length = accept(length, "0123456789_");
     }
-    if let Some(next) = text[length..]
-        .chars()
-        .next()
-        .filter(|next| next.is_alphanumeric() || *next == '_')
-    {
-        return (
-            length,
-            Token::Bad(format!("bad number syntax: \"{}{next}\"", &text[..length])),
-        );
+    if let Some(next) = text[length..].chars().next().filter(|next| next.is_alphanumeric() || *next == '_') {
+        return (length, Token::Bad(format!("bad number syntax: \"{}{next}\"", &text[..length])));
     }
     let source = &text[..length];
     let token = parse(source).map_or_else(
@@ -48,9 +38,7 @@ pub(super) fn scan(text: &str) -> (usize, Token) {
 
 fn parse(source: &str) -> Option<Value> {
     let plain = source.replace('_', "");
-    let (sign, digits) = plain
-        .strip_prefix('-')
-        .map_or((1, plain.trim_start_matches('+')), |digits| (-1, digits));
+    let (sign, digits) = plain.strip_prefix('-').map_or((1, plain.trim_start_matches('+')), |digits| (-1, digits));
     let lower = digits.to_ascii_lowercase();
     let (radix, body) = match lower.get(..2) {
         Some("0x") => (16, &lower[2..]),
@@ -86,9 +74,7 @@ pub(super) fn unquote(body: &str) -> Option<String> {
         }
         let mut code = |length: usize, radix: u32| {
             let digits: String = chars.by_ref().take(length).collect();
-            (digits.len() == length)
-                .then(|| u32::from_str_radix(&digits, radix).ok())
-                .flatten()
+            (digits.len() == length).then(|| u32::from_str_radix(&digits, radix).ok()).flatten()
         };
         match escape {
             'a' => out.push(7),

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use super::TemplateError;
 use super::functions;
-use super::lexer::{Lexeme, Token, lex};
-use super::node::{Branch, Command, Kind, Node, Operand, Pipe, operands};
+use super::lexer::{Lexeme, Token, is_keyword, lex};
+use super::node::{Branch, Command, Kind, Node, Operand, Pipe};
 
 /// Blocks and brackets within each other; Go has no bound, but neither has it our stack.
 const DEPTH: usize = 100;
@@ -87,7 +87,7 @@ impl Parser<'_> {
             Token::End => "EOF".to_owned(),
             Token::Word(word) if is_keyword(word) => format!("<{word}>"),
             other => {
-                let text = source(other);
+                let text = other.source();
                 if text.chars().count() > 10 {
                     format!("{:?}...", text.chars().take(10).collect::<String>())
                 } else {
@@ -100,11 +100,7 @@ impl Parser<'_> {
 
     fn deeper(&mut self) -> Result<(), TemplateError> {
         self.depth += 1;
-        if self.depth > DEPTH {
-            Err(self.error("too many blocks within each other"))
-        } else {
-            Ok(())
-        }
+        if self.depth > DEPTH { Err(self.error("too many blocks within each other")) } else { Ok(()) }
     }
 
     fn list(&mut self, top: bool) -> Result<(Vec<Node>, Stop), TemplateError> {
@@ -158,11 +154,7 @@ impl Parser<'_> {
                 let (pos, name) = self.block_name("block clause")?;
                 let pipe = self.pipe("block clause", &Token::Close)?;
                 self.define(name.clone())?;
-                nodes.push(Node::Template {
-                    pos,
-                    name,
-                    pipe: Some(pipe),
-                });
+                nodes.push(Node::Template { pos, name, pipe: Some(pipe) });
             }
             "define" => {
                 let (_, name) = self.block_name("define clause")?;
@@ -193,11 +185,7 @@ impl Parser<'_> {
 
     fn close(&mut self, context: &str) -> Result<(), TemplateError> {
         let lexeme = self.next();
-        if lexeme.token == Token::Close {
-            Ok(())
-        } else {
-            Err(self.unexpected(&lexeme, context))
-        }
+        if lexeme.token == Token::Close { Ok(()) } else { Err(self.unexpected(&lexeme, context)) }
     }
 
     fn block_name(&mut self, context: &str) -> Result<(usize, String), TemplateError> {
@@ -209,25 +197,17 @@ impl Parser<'_> {
     }
 
     fn define(&mut self, name: String) -> Result<(), TemplateError> {
-        let outer = (
-            std::mem::replace(&mut self.names, vec!["$".to_owned()]),
-            std::mem::take(&mut self.loops),
-        );
+        let outer = (std::mem::replace(&mut self.names, vec!["$".to_owned()]), std::mem::take(&mut self.loops));
         let (nodes, stop) = self.list(false)?;
         (self.names, self.loops) = outer;
         if stop != Stop::End {
             return Err(self.error("unexpected {{else}} in define clause"));
         }
-        let blank = |nodes: &[Node]| {
-            nodes
-                .iter()
-                .all(|node| matches!(node, Node::Text(text) if text.trim().is_empty()))
-        };
+        let blank =
+            |nodes: &[Node]| nodes.iter().all(|node| matches!(node, Node::Text(text) if text.trim().is_empty()));
         match self.defines.get(&name) {
             Some(old) if !blank(old) && !blank(&nodes) => {
-                return Err(TemplateError(format!(
-                    "template: multiple definition of template {name:?}"
-                )));
+                return Err(TemplateError(format!("template: multiple definition of template {name:?}")));
             }
             Some(old) if !blank(old) => {}
             _ => {
@@ -251,11 +231,7 @@ impl Parser<'_> {
                     self.deeper()?;
                     let inner = self.branch(word)?;
                     self.depth -= 1;
-                    otherwise.push(if word == "if" {
-                        Node::If(inner)
-                    } else {
-                        Node::With(inner)
-                    });
+                    otherwise.push(if word == "if" { Node::If(inner) } else { Node::With(inner) });
                 }
                 Token::Word(inner) if inner == "if" || inner == "with" => {
                     let lexeme = self.next();
@@ -302,12 +278,7 @@ impl Parser<'_> {
             }
         }
         self.depth -= 1;
-        Ok(Pipe {
-            pos,
-            set,
-            assigns,
-            commands,
-        })
+        Ok(Pipe { pos, set, assigns, commands })
     }
 
     /// Reads `$x :=`, `$x =`, and for `range` also `$i, $x :=`.
@@ -353,7 +324,7 @@ impl Parser<'_> {
                     break;
                 }
                 Token::Pipe => break,
-                _ if lexeme.spaced && begins_operand(&lexeme.token) => self.at -= 1,
+                _ if lexeme.spaced && lexeme.token.begins_operand() => self.at -= 1,
                 _ => return Err(self.unexpected(&lexeme, "operand")),
             }
         }
@@ -369,12 +340,7 @@ impl Parser<'_> {
         };
         let mut chain = Vec::new();
         let mut chain_pos = base.pos;
-        while let Lexeme {
-            token: Token::Field(name),
-            pos,
-            spaced: false,
-        } = self.peek()
-        {
+        while let Lexeme { token: Token::Field(name), pos, spaced: false } = self.peek() {
             if chain.is_empty() {
                 chain_pos = *pos;
             }
@@ -393,10 +359,7 @@ impl Parser<'_> {
                 return Err(self.error(format!("unexpected . after term {:?}", base.to_string())));
             }
             Kind::Function(_) | Kind::Pipe(_) | Kind::Chain(..) => {
-                base = Operand {
-                    pos: chain_pos,
-                    kind: Kind::Chain(Box::new(base), chain),
-                };
+                base = Operand { pos: chain_pos, kind: Kind::Chain(Box::new(base), chain) };
             }
         }
         Ok(Some(base))
@@ -434,53 +397,4 @@ impl Parser<'_> {
         };
         Ok(Some(Operand { pos: lexeme.pos, kind }))
     }
-}
-
-fn begins_operand(token: &Token) -> bool {
-    match token {
-        Token::Word(word) => !is_keyword(word),
-        Token::Constant(..) | Token::Dot | Token::Field(_) | Token::Variable(_) | Token::OpenBracket => true,
-        _ => false,
-    }
-}
-
-fn is_keyword(word: &str) -> bool {
-    matches!(
-        word,
-        "block" | "break" | "continue" | "define" | "else" | "end" | "if" | "range" | "template" | "with"
-    )
-}
-
-fn source(token: &Token) -> String {
-    match token {
-        Token::Text(text) | Token::Bad(text) | Token::Variable(text) | Token::Word(text) => text.clone(),
-        Token::Constant(_, text) => text.clone(),
-        Token::Field(name) => format!(".{name}"),
-        Token::Open => "{{".to_owned(),
-        Token::Close => "}}".to_owned(),
-        Token::Dot => ".".to_owned(),
-        Token::Pipe => "|".to_owned(),
-        Token::Declare => ":=".to_owned(),
-        Token::Assign => "=".to_owned(),
-        Token::OpenBracket => "(".to_owned(),
-        Token::CloseBracket => ")".to_owned(),
-        Token::Other(char) => char.to_string(),
-        Token::End => String::new(),
-    }
-}
-
-/// The names a template uses, lower-cased: fields of dot and of variables, and variables with their `$`.
-pub(super) fn names<'a>(lists: impl Iterator<Item = &'a Vec<Node>>) -> std::collections::BTreeSet<String> {
-    let mut found = std::collections::BTreeSet::new();
-    for nodes in lists {
-        operands(nodes, &mut |operand| match &operand.kind {
-            Kind::Field(names) => found.extend(names.iter().map(|name| name.to_lowercase())),
-            Kind::Variable(name, names) => {
-                found.insert(name.to_lowercase());
-                found.extend(names.iter().map(|name| name.to_lowercase()));
-            }
-            _ => {}
-        });
-    }
-    found
 }

@@ -76,11 +76,7 @@ pub(super) fn printf(format: &str, args: &[Value]) -> String {
 }
 
 fn typed(value: &Value) -> String {
-    if matches!(value, Value::Nil) {
-        "<nil>".to_owned()
-    } else {
-        format!("{}={value}", value.type_name())
-    }
+    if matches!(value, Value::Nil) { "<nil>".to_owned() } else { format!("{}={value}", value.type_name()) }
 }
 
 impl Spec {
@@ -103,10 +99,7 @@ impl Spec {
             let shown = typed(value);
             return format!("%!{verb}({shown})");
         };
-        self.pad(
-            body,
-            !matches!(verb, 's' | 'v' | 'q' | 't' | 'T') || !matches!(value, Value::Text(_)),
-        )
+        self.pad(body, !matches!(verb, 's' | 'v' | 'q' | 't' | 'T') || !matches!(value, Value::Text(_)))
     }
 
     fn signed(&self, negative: bool, digits: String) -> String {
@@ -121,12 +114,7 @@ impl Spec {
 
     fn integer(&self, verb: char, number: i64) -> Option<String> {
         let size = number.unsigned_abs();
-        let char = || {
-            u32::try_from(number)
-                .ok()
-                .and_then(char::from_u32)
-                .unwrap_or('\u{fffd}')
-        };
+        let char = || u32::try_from(number).ok().and_then(char::from_u32).unwrap_or('\u{fffd}');
         let digits = match verb {
             'd' => size.to_string(),
             'b' => format!("{size:b}"),
@@ -150,11 +138,7 @@ impl Spec {
                 Some(precision) => general(size, precision.max(1)),
             },
         };
-        let digits = if verb.is_ascii_uppercase() {
-            digits.to_uppercase()
-        } else {
-            digits
-        };
+        let digits = if verb.is_ascii_uppercase() { digits.to_uppercase() } else { digits };
         Some(self.signed(number.is_sign_negative() && !number.is_nan(), digits))
     }
 
@@ -189,18 +173,13 @@ fn exponent(text: &str) -> String {
     let Some((digits, exponent)) = text.split_once('e') else {
         return text.to_owned();
     };
-    let (sign, number) = exponent
-        .strip_prefix('-')
-        .map_or(('+', exponent), |number| ('-', number));
+    let (sign, number) = exponent.strip_prefix('-').map_or(('+', exponent), |number| ('-', number));
     format!("{digits}e{sign}{number:0>2}")
 }
 
 fn general(size: f64, precision: usize) -> String {
     let scientific = format!("{size:.*e}", precision - 1);
-    let power: i32 = scientific
-        .split_once('e')
-        .and_then(|(_, power)| power.parse().ok())
-        .unwrap_or(0);
+    let power: i32 = scientific.split_once('e').and_then(|(_, power)| power.parse().ok()).unwrap_or(0);
     let trim = |text: &str| match text.contains('.') {
         true => text.trim_end_matches('0').trim_end_matches('.').to_owned(),
         false => text.to_owned(),

@@ -61,10 +61,7 @@ pub struct Object {
 
 impl Value {
     pub fn list(items: Vec<Value>) -> Self {
-        Self::List(Arc::new(List {
-            items,
-            shown: Shown::Plain,
-        }))
+        Self::List(Arc::new(List { items, shown: Shown::Plain }))
     }
 
     /// A Go slice, which is nil rather than empty.
@@ -80,23 +77,12 @@ impl Value {
         json: Option<String>,
         fields: Vec<(&'static str, Value)>,
     ) -> Self {
-        Self::Object(Arc::new(Object {
-            type_name,
-            fields,
-            json,
-            shown,
-        }))
+        Self::Object(Arc::new(Object { type_name, fields, json, shown }))
     }
 
     pub fn map(entries: impl IntoIterator<Item = (&'static str, Value)>) -> Self {
-        let entries = entries
-            .into_iter()
-            .map(|(name, value)| (name.to_owned(), value))
-            .collect();
-        Self::Map(Arc::new(Dict {
-            entries,
-            shown: Shown::Plain,
-        }))
+        let entries = entries.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+        Self::Map(Arc::new(Dict { entries, shown: Shown::Plain }))
     }
 
     /// What Go's templates take for true.
@@ -179,9 +165,7 @@ fn write_members<'a>(out: &mut String, members: impl Iterator<Item = (&'a str, &
 impl fmt::Display for Value {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let spaced = |f: &mut fmt::Formatter<'_>, items: &mut dyn Iterator<Item = &Value>| {
-            items
-                .enumerate()
-                .try_for_each(|(index, item)| write!(f, "{}{item}", if index > 0 { " " } else { "" }))
+            items.enumerate().try_for_each(|(index, item)| write!(f, "{}{item}", if index > 0 { " " } else { "" }))
         };
         match self {
             Self::Nil => f.write_str("<nil>"),
@@ -263,10 +247,7 @@ impl From<&serde_json::Value> for Value {
             serde_json::Value::String(text) => Self::from(text.as_str()),
             serde_json::Value::Array(items) => Self::list(items.iter().map(Self::from).collect()),
             serde_json::Value::Object(members) => Self::Map(Arc::new(Dict {
-                entries: members
-                    .iter()
-                    .map(|(name, value)| (name.clone(), Self::from(value)))
-                    .collect(),
+                entries: members.iter().map(|(name, value)| (name.clone(), Self::from(value))).collect(),
                 shown: Shown::Plain,
             })),
         }

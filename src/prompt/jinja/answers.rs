@@ -31,10 +31,7 @@ const BUILTIN: [(&[&str], &str); 9] = [
     (&["<function=", "<parameter="], "qwen3-coder"),
     (&["<arg_key>", "<arg_value>"], "glm-4.7"),
     (&["<|START_ACTION|>", "<|START_THINKING|>"], "cohere"),
-    (
-        &["<|tool_call_start|>", "<|tool_call_end|>", "<think>"],
-        "lfm2-thinking",
-    ),
+    (&["<|tool_call_start|>", "<|tool_call_end|>", "<think>"], "lfm2-thinking"),
     (&["<|tool_call_start|>", "<|tool_call_end|>"], "lfm2"),
     (&["<start_function_call>"], "functiongemma"),
 ];
@@ -55,11 +52,7 @@ const JSON: [(&str, &[&str], &[&str]); 14] = [
         &["<|tool_calls_section_begin|>", "<|tool_call_begin|>"],
         &["<|tool_call_end|>", "<|tool_calls_section_end|>"],
     ),
-    (
-        "<|tool_call|>",
-        &["<|tool_call|>"],
-        &["<|/tool_call|>", "<|end_of_text|>"],
-    ),
+    ("<|tool_call|>", &["<|tool_call|>"], &["<|/tool_call|>", "<|end_of_text|>"]),
     ("<|tools_prefix|>", &["<|tools_prefix|>"], &["<|tools_suffix|>"]),
     ("<|tool_call_begin|>", &["<|tool_call_begin|>"], &["<|tool_call_end|>"]),
     ("<function_call>", &["<function_call>"], &["</function_call>"]),
@@ -82,16 +75,11 @@ const THINKING: [(&str, &str); 6] = [
 impl Answers {
     /// Reads a template's text.
     pub fn of(text: &str) -> Self {
-        let tags = THINKING
-            .iter()
-            .find(|(open, close)| text.contains(open) && text.contains(close));
+        let tags = THINKING.iter().find(|(open, close)| text.contains(open) && text.contains(close));
         // some only cut past thinking away
         let cut = || text.contains("</think>").then_some(&THINKING[0]);
         let thinking = tags.or_else(cut).map(|(open, close)| Tags::new(open, close));
-        Self {
-            thinking,
-            calls: Calls::of(text),
-        }
+        Self { thinking, calls: Calls::of(text) }
     }
 }
 
@@ -100,10 +88,7 @@ impl Calls {
         if !text.contains("tool") && !text.contains("function") {
             return Self::None;
         }
-        if let Some((_, name)) = BUILTIN
-            .iter()
-            .find(|(marks, _)| marks.iter().all(|mark| text.contains(mark)))
-        {
+        if let Some((_, name)) = BUILTIN.iter().find(|(marks, _)| marks.iter().all(|mark| text.contains(mark))) {
             return Self::Builtin(name);
         }
         if let Some((_, opens, closes)) = JSON.iter().find(|(mark, ..)| text.contains(mark)) {
@@ -115,10 +100,7 @@ impl Calls {
         // Llama 3 and what follows it: the answer is the call
         let python = text.contains("<|python_tag|>") || text.contains("<|start_header_id|>");
         let opens: &[&str] = if python { &["<|python_tag|>"] } else { &[] };
-        Self::Json(CallTags {
-            bare: Some('{'),
-            ..CallTags::tagged(opens, &[])
-        })
+        Self::Json(CallTags { bare: Some('{'), ..CallTags::tagged(opens, &[]) })
     }
 }
 
@@ -133,16 +115,9 @@ mod tests {
         let Calls::Json(tags) = Answers::of(template).calls else {
             panic!("{template}: {:?}", Answers::of(template));
         };
-        let tool = Tool {
-            function: ToolFunction {
-                name: "get".to_owned(),
-                ..ToolFunction::default()
-            },
-            ..Tool::default()
-        };
-        all_cuts(output, || {
-            Box::new(JsonCallParser::new(tags.clone(), std::slice::from_ref(&tool)))
-        })
+        let tool =
+            Tool { function: ToolFunction { name: "get".to_owned(), ..ToolFunction::default() }, ..Tool::default() };
+        all_cuts(output, || Box::new(JsonCallParser::new(tags.clone(), std::slice::from_ref(&tool))))
     }
 
     #[test]
@@ -195,30 +170,15 @@ mod tests {
     fn two_calls_and_text() {
         let deepseek = "Hm.<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>get<｜tool▁sep｜>{}<｜tool▁call▁end｜>\n\
                         <｜tool▁call▁begin｜>get<｜tool▁sep｜>{\"b\": 2}<｜tool▁call▁end｜><｜tool▁calls▁end｜> Done.";
-        assert_eq!(
-            read("tools <｜tool▁calls▁begin｜>", deepseek),
-            Answer::new("Hm.Done.", "", "get{} get{\"b\":2}")
-        );
-        assert_eq!(
-            read("tools <|python_tag|>", "Plain {\"a\": 1}"),
-            Answer::content("Plain {\"a\": 1}")
-        );
+        assert_eq!(read("tools <｜tool▁calls▁begin｜>", deepseek), Answer::new("Hm.Done.", "", "get{} get{\"b\":2}"));
+        assert_eq!(read("tools <|python_tag|>", "Plain {\"a\": 1}"), Answer::content("Plain {\"a\": 1}"));
     }
 
     #[test]
     fn knows_what_it_does_not_know() {
         assert_eq!(Answers::of("{{ messages }}"), Answers::default());
-        assert_eq!(
-            Answers::of("x.split('</think>')").thinking,
-            Some(Tags::new("<think>", "</think>"))
-        );
-        assert_eq!(
-            Answers::of("tools <function= <parameter=").calls,
-            Calls::Builtin("qwen3-coder")
-        );
-        assert_eq!(
-            Answers::of("tools <arg_key> <arg_value>").calls,
-            Calls::Builtin("glm-4.7")
-        );
+        assert_eq!(Answers::of("x.split('</think>')").thinking, Some(Tags::new("<think>", "</think>")));
+        assert_eq!(Answers::of("tools <function= <parameter=").calls, Calls::Builtin("qwen3-coder"));
+        assert_eq!(Answers::of("tools <arg_key> <arg_value>").calls, Calls::Builtin("glm-4.7"));
     }
 }

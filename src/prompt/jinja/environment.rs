@@ -30,9 +30,7 @@ pub(super) fn environment(text: &str) -> Result<Environment<'static>, Error> {
     environment.set_unknown_method_callback(pycompat::unknown_method_callback);
     environment.set_formatter(|out, state, value| match value.kind() {
         ValueKind::None => out.write_str("None").map_err(Error::from),
-        ValueKind::Bool => out
-            .write_str(if value.is_true() { "True" } else { "False" })
-            .map_err(Error::from),
+        ValueKind::Bool => out.write_str(if value.is_true() { "True" } else { "False" }).map_err(Error::from),
         _ => minijinja::escape_formatter(out, state, value),
     });
     environment.add_filter("tojson", to_json);
@@ -68,26 +66,14 @@ fn to_json(value: Value, options: Kwargs) -> Result<String, Error> {
         Some([item, key]) => (item.as_str(), key.as_str()),
         _ => (if indent.is_some() { "," } else { ", " }, ": "),
     };
-    let mut writer = JsonWriter {
-        item,
-        key,
-        indent: indent.map(|indent| indent.min(16)),
-        ascii,
-        out: String::new(),
-    };
+    let mut writer = JsonWriter { item, key, indent: indent.map(|indent| indent.min(16)), ascii, out: String::new() };
     writer.write(&value, 0);
     Ok(writer.out)
 }
 
 /// A value as Python's `json.dumps` writes it.
 pub(super) fn python_json(value: &Json) -> String {
-    let mut writer = JsonWriter {
-        item: ", ",
-        key: ": ",
-        indent: None,
-        ascii: false,
-        out: String::new(),
-    };
+    let mut writer = JsonWriter { item: ", ", key: ": ", indent: None, ascii: false, out: String::new() };
     writer.write(value, 0);
     writer.out
 }
@@ -187,10 +173,7 @@ pub(super) fn value(json: &Json) -> Value {
         Json::String(text) => Value::from(text.as_str()),
         Json::Array(items) => items.iter().map(value).collect(),
         Json::Object(members) => Value::from_object(Ordered(
-            members
-                .iter()
-                .map(|(name, json)| (name.as_str().into(), value(json)))
-                .collect(),
+            members.iter().map(|(name, json)| (name.as_str().into(), value(json))).collect(),
         )),
     }
 }
@@ -206,10 +189,7 @@ impl Object for Ordered {
 
     fn get_value(self: &Arc<Self>, key: &Value) -> Option<Value> {
         let key = key.as_str()?;
-        self.0
-            .iter()
-            .find(|(name, _)| **name == *key)
-            .map(|(_, value)| value.clone())
+        self.0.iter().find(|(name, _)| **name == *key).map(|(_, value)| value.clone())
     }
 
     fn enumerate(self: &Arc<Self>) -> Enumerator {

@@ -14,6 +14,7 @@ use serde_json::{Map, Value as Json, json};
 pub use answers::{Answers, Calls};
 
 use super::thinking::Tags;
+use super::turns::{self, append};
 use super::{Conversation, PromptError, Rendered, images};
 use crate::types::{Message, Role, Think, Tool, ToolCall};
 
@@ -53,13 +54,7 @@ impl JinjaPrompt {
             thinking: text.contains(".thinking") && !text.contains("reasoning_content"),
             ..Habits::default()
         };
-        let mut prompt = Self {
-            environment,
-            bos: bos.to_owned(),
-            eos: eos.to_owned(),
-            habits,
-            answers,
-        };
+        let mut prompt = Self { environment, bos: bos.to_owned(), eos: eos.to_owned(), habits, answers };
         prompt.probe(text.contains("tool_calls"));
         Ok(prompt)
     }
@@ -82,18 +77,12 @@ impl JinjaPrompt {
         if self.habits.no_system {
             messages = without_system(messages);
         }
-        let given = |messages| Conversation {
-            messages,
-            ..conversation.clone()
-        };
+        let given = |messages| Conversation { messages, ..conversation.clone() };
         let text = self.run(&given(messages.clone()), self.habits).or_else(|error| {
             // many templates refuse two messages of one role in a row
-            self.run(&given(merged(messages)), self.habits).map_err(|_| error)
+            self.run(&given(turns::merge(messages)), self.habits).map_err(|_| error)
         })?;
-        Ok(Rendered {
-            text: text + &self.prefill(prefill.as_ref(), conversation),
-            images,
-        })
+        Ok(Rendered { text: text + &self.prefill(prefill.as_ref(), conversation), images })
     }
 
     /// The beginning of an answer that the model is to go on with.
@@ -109,21 +98,9 @@ impl JinjaPrompt {
             (true, _) if !(think && self.opens_thinking(conversation)) => message.content.clone(),
             (true, true) => String::new(),
             (thoughtless, contentless) => {
-                let open = if think && self.opens_thinking(conversation) {
-                    String::new()
-                } else {
-                    format!("{open}\n")
-                };
-                let thinking = if thoughtless {
-                    String::new()
-                } else {
-                    message.thinking.clone()
-                };
-                let close = if contentless {
-                    String::new()
-                } else {
-                    format!("\n{close}\n\n")
-                };
+                let open = if think && self.opens_thinking(conversation) { String::new() } else { format!("{open}\n") };
+                let thinking = if thoughtless { String::new() } else { message.thinking.clone() };
+                let close = if contentless { String::new() } else { format!("\n{close}\n\n") };
                 format!("{open}{thinking}{close}{}", message.content)
             }
         }
@@ -141,11 +118,8 @@ impl JinjaPrompt {
     }
 
     fn run(&self, conversation: &Conversation, habits: Habits) -> Result<String, PromptError> {
-        let messages: Vec<Value> = conversation
-            .messages
-            .iter()
-            .map(|message| environment::value(&message_json(message, habits)))
-            .collect();
+        let messages: Vec<Value> =
+            conversation.messages.iter().map(|message| environment::value(&message_json(message, habits))).collect();
         let tools = match &conversation.tools[..] {
             [] => Value::from(()),
             tools => tools.iter().map(|tool| environment::value(&tool_json(tool))).collect(),
@@ -172,18 +146,12 @@ impl JinjaPrompt {
     fn probe(&mut self, has_calls: bool) {
         const NEEDLE: &str = "hay5tack";
         let shows = |prompt: &Self, messages: &[Message], habits: Habits| {
-            let asked = Conversation {
-                messages: messages.to_vec(),
-                ..Conversation::default()
-            };
+            let asked = Conversation { messages: messages.to_vec(), ..Conversation::default() };
             prompt.run(&asked, habits).is_ok_and(|text| text.contains(NEEDLE))
         };
         let user = Message::text(Role::USER, NEEDLE);
         if !shows(self, std::slice::from_ref(&user), self.habits) {
-            let parts = Habits {
-                parts: true,
-                ..self.habits
-            };
+            let parts = Habits { parts: true, ..self.habits };
             if !shows(self, std::slice::from_ref(&user), parts) {
                 // it shows nothing at all: nothing to learn here
                 return;
@@ -193,10 +161,7 @@ impl JinjaPrompt {
         let plain = Message::text(Role::USER, "x");
         self.habits.no_system = !shows(self, &[Message::text(Role::SYSTEM, NEEDLE), plain.clone()], self.habits);
         if has_calls {
-            let mut call = ToolCall {
-                id: "call00000".to_owned(),
-                ..ToolCall::default()
-            };
+            let mut call = ToolCall { id: "call00000".to_owned(), ..ToolCall::default() };
             call.function.name = "f".to_owned();
             call.function.arguments = Map::from_iter([("a".to_owned(), Json::from(NEEDLE))]);
             let mut answer = Message::text(Role::ASSISTANT, "");
@@ -205,10 +170,7 @@ impl JinjaPrompt {
             result.tool_name = "f".to_owned();
             result.tool_call_id = "call00000".to_owned();
             let messages = [plain, answer, result];
-            let text = Habits {
-                text_arguments: true,
-                ..self.habits
-            };
+            let text = Habits { text_arguments: true, ..self.habits };
             if !shows(self, &messages, self.habits) && shows(self, &messages, text) {
                 self.habits = text;
             }
@@ -236,11 +198,7 @@ fn message_json(message: &Message, habits: Habits) -> Json {
     };
     json.insert("content".to_owned(), content);
     if !message.thinking.is_empty() {
-        let name = if habits.thinking {
-            "thinking"
-        } else {
-            "reasoning_content"
-        };
+        let name = if habits.thinking { "thinking" } else { "reasoning_content" };
         json.insert(name.to_owned(), Json::from(message.thinking.as_str()));
     }
     if !message.tool_calls.is_empty() {
@@ -257,11 +215,7 @@ fn message_json(message: &Message, habits: Habits) -> Json {
 
 fn call_json(call: &ToolCall, habits: Habits) -> Json {
     let arguments = Json::Object(call.function.arguments.clone());
-    let arguments = if habits.text_arguments {
-        Json::from(environment::python_json(&arguments))
-    } else {
-        arguments
-    };
+    let arguments = if habits.text_arguments { Json::from(environment::python_json(&arguments)) } else { arguments };
     json!({"id": call.id, "type": "function", "function": {"name": call.function.name, "arguments": arguments}})
 }
 
@@ -292,29 +246,6 @@ fn without_system(messages: Vec<Message>) -> Vec<Message> {
         kept.push(Message::text(Role::USER, system));
     }
     kept
-}
-
-/// Consecutive messages of the user, and of the assistant, as one.
-fn merged(messages: Vec<Message>) -> Vec<Message> {
-    let mut merged: Vec<Message> = Vec::with_capacity(messages.len());
-    for message in messages {
-        match merged.last_mut() {
-            Some(last) if last.role == message.role && last.role != Role::TOOL => {
-                append(&mut last.content, &message.content);
-                append(&mut last.thinking, &message.thinking);
-                last.tool_calls.extend(message.tool_calls);
-            }
-            _ => merged.push(message),
-        }
-    }
-    merged
-}
-
-fn append(text: &mut String, more: &str) {
-    if !text.is_empty() && !more.is_empty() {
-        text.push_str("\n\n");
-    }
-    text.push_str(more);
 }
 
 #[cfg(test)]

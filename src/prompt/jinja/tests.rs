@@ -1,3 +1,5 @@
+//! Small templates in the words of the real ones, and what they must give.
+
 use super::*;
 use crate::types::ThinkLevel;
 
@@ -17,15 +19,8 @@ const CHATML: &str = "{%- if tools %}T:{% for tool in tools %}{{ tool | tojson }
 
 fn render(template: &str, messages: &[Message], think: Option<Think>) -> Result<String, String> {
     let prompt = JinjaPrompt::parse(template, "<s>", "</s>").map_err(|error| error.to_string())?;
-    let conversation = Conversation {
-        messages: messages.to_vec(),
-        tools: Vec::new(),
-        think,
-    };
-    prompt
-        .render(&conversation)
-        .map(|rendered| rendered.text)
-        .map_err(|error| error.to_string())
+    let conversation = Conversation { messages: messages.to_vec(), tools: Vec::new(), think };
+    prompt.render(&conversation).map(|rendered| rendered.text).map_err(|error| error.to_string())
 }
 
 fn call(arguments: Json) -> Message {
@@ -66,14 +61,8 @@ fn json_is_python_s() {
     };
     assert_eq!(show("tojson"), "{\"a\": \"é\\\"\", \"b\": [1, {}]}");
     assert_eq!(show("tojson(separators=(',', ':'))"), "{\"a\":\"é\\\"\",\"b\":[1,{}]}");
-    assert_eq!(
-        show("tojson(indent=2)"),
-        "{\n  \"a\": \"é\\\"\",\n  \"b\": [\n    1,\n    {}\n  ]\n}"
-    );
-    assert_eq!(
-        show("tojson(ensure_ascii=True)"),
-        "{\"a\": \"\\u00e9\\\"\", \"b\": [1, {}]}"
-    );
+    assert_eq!(show("tojson(indent=2)"), "{\n  \"a\": \"é\\\"\",\n  \"b\": [\n    1,\n    {}\n  ]\n}");
+    assert_eq!(show("tojson(ensure_ascii=True)"), "{\"a\": \"\\u00e9\\\"\", \"b\": [1, {}]}");
 }
 
 #[test]
@@ -85,23 +74,9 @@ fn goes_on_with_an_answer() {
     thought.thinking = "so".to_owned();
     let go_on = |last: &Message, think| render(opening, &[user.clone(), last.clone()], think).unwrap();
     assert_eq!(go_on(&half, Some(Think::Off)), "[user]q[assistant]half");
-    assert_eq!(
-        go_on(&half, Some(Think::On)),
-        "[user]q[assistant]<think>\n\n</think>\n\nhalf"
-    );
-    assert_eq!(
-        go_on(&thought, Some(Think::On)),
-        "[user]q[assistant]<think>\nso\n</think>\n\nhalf"
-    );
-    assert_eq!(
-        render(
-            "{% for m in messages %}{{ m.content }}{% endfor %}>",
-            &[user, half],
-            None
-        )
-        .unwrap(),
-        "q>half"
-    );
+    assert_eq!(go_on(&half, Some(Think::On)), "[user]q[assistant]<think>\n\n</think>\n\nhalf");
+    assert_eq!(go_on(&thought, Some(Think::On)), "[user]q[assistant]<think>\nso\n</think>\n\nhalf");
+    assert_eq!(render("{% for m in messages %}{{ m.content }}{% endfor %}>", &[user, half], None).unwrap(), "q>half");
 }
 
 #[test]
@@ -118,10 +93,7 @@ fn learns_what_a_template_takes() {
         "uA{\"b\": 1, \"a\": 2}"
     );
     let alternating = "{% for m in messages %}{% if (m.role == 'user') != (loop.index0 % 2 == 0) %}{{ raise_exception('alternate!') }}{% endif %}{{ m.content }}{% endfor %}";
-    assert_eq!(
-        render(alternating, &[user.clone(), user.clone()], None).unwrap(),
-        "u\n\nu"
-    );
+    assert_eq!(render(alternating, &[user.clone(), user.clone()], None).unwrap(), "u\n\nu");
     assert_eq!(
         render(alternating, &[Message::text(Role::TOOL, "t")], None).unwrap_err(),
         "chat template, line 1: alternate!"
@@ -134,15 +106,8 @@ fn takes_hugging_face_s_own_words() {
                     {% endfor %}{{ bos_token }}{{ none }}{{ true }}{{ reasoning_effort }}{{ missing.inner is defined }}{{ strftime_now('%') }}";
     let messages = [Message::text(Role::USER, "ab"), Message::text(Role::USER, "cd")];
     let high = Some(Think::Level(ThinkLevel::High));
-    assert_eq!(
-        render(template, &messages, high).unwrap_err(),
-        "chat template, line 2: bad date format \"%\""
-    );
+    assert_eq!(render(template, &messages, high).unwrap_err(), "chat template, line 2: bad date format \"%\"");
     let template = template.replace("{{ strftime_now('%') }}", "{{ strftime_now('%%') }}");
     assert_eq!(render(&template, &messages, high).unwrap(), "ca<s>NoneTruehighFalse%");
-    assert!(
-        render("{% if %}", &messages, None)
-            .unwrap_err()
-            .starts_with("chat template, line 1: ")
-    );
+    assert!(render("{% if %}", &messages, None).unwrap_err().starts_with("chat template, line 1: "));
 }

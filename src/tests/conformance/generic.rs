@@ -25,10 +25,7 @@ fn generic() {
         ("text-after", "text after a call is lost"),
         ("json-answer", "a tool's name in an answer is taken for a call"),
     ]);
-    let one_by_one = BTreeMap::from([(
-        "generic/tools/no-tools/one",
-        "without tools an answer with a tag is lost",
-    )]);
+    let one_by_one = BTreeMap::from([("generic/tools/no-tools/one", "without tools an answer with a tag is lost")]);
     let cases = super::cases("generic.jsonl");
     let mut better = BTreeMap::new();
     for case in &cases {
@@ -53,11 +50,7 @@ fn check(case: &Value) -> Result<(), String> {
     let (tools, output) = (decode::tools(case), case["output"].as_str().unwrap_or_default());
     let start: Box<dyn Fn() -> Box<dyn OutputParser>> = if case["kind"] == "thinking" {
         let Some(tags) = go_tags::thinking(nodes) else {
-            return if case["active"] == false {
-                Ok(())
-            } else {
-                Err("no tags found".to_owned())
-            };
+            return if case["active"] == false { Ok(()) } else { Err("no tags found".to_owned()) };
         };
         if case["open"] != tags.open || case["close"] != tags.close {
             return Err(format!("{tags:?} for {} and {}", case["open"], case["close"]));
@@ -66,11 +59,7 @@ fn check(case: &Value) -> Result<(), String> {
         Box::new(move || Box::new(ThinkingParser::new(tags.clone(), inside)))
     } else {
         let tags = go_tags::calls(nodes);
-        let open = tags
-            .bare
-            .map(String::from)
-            .or_else(|| tags.opens.first().cloned())
-            .unwrap_or_default();
+        let open = tags.bare.map(String::from).or_else(|| tags.opens.first().cloned()).unwrap_or_default();
         if case["tag"] != open {
             return Err(format!("{tags:?} for {}", case["tag"]));
         }
@@ -79,11 +68,7 @@ fn check(case: &Value) -> Result<(), String> {
     let have = all_cuts(case, output, &start);
     let content = case["runes"]["final"]["content"].as_str().unwrap_or_default();
     let left = case["runes"]["left"].as_str().unwrap_or_default();
-    let content = if content.ends_with(left) {
-        content.to_owned()
-    } else {
-        format!("{content}{left}")
-    };
+    let content = if content.ends_with(left) { content.to_owned() } else { format!("{content}{left}") };
     let final_ = &case["runes"]["final"];
     let want = json!({"content": content, "thinking": final_["thinking"], "tool_calls": final_["tool_calls"]});
     if floats(&have) == floats(&want) {
@@ -102,12 +87,7 @@ fn all_cuts(case: &Value, output: &str, start: &dyn Fn() -> Box<dyn OutputParser
         .collect();
     for run in ["whole", "runes", "pieces"] {
         if let Some(chunks) = case[run]["chunks"].as_array() {
-            cuts.push(
-                chunks
-                    .iter()
-                    .map(|chunk| chunk.as_str().unwrap_or_default().to_owned())
-                    .collect(),
-            );
+            cuts.push(chunks.iter().map(|chunk| chunk.as_str().unwrap_or_default().to_owned()).collect());
         }
     }
     let mut answers = cuts.iter().map(|cut| answer(cut, start()));
@@ -142,12 +122,9 @@ fn floats(value: &Value) -> Value {
     match value {
         Value::Number(number) => json!(number.as_f64()),
         Value::Array(items) => items.iter().map(floats).collect(),
-        Value::Object(members) => Value::Object(
-            members
-                .iter()
-                .map(|(name, value)| (name.clone(), floats(value)))
-                .collect::<Map<_, _>>(),
-        ),
+        Value::Object(members) => {
+            Value::Object(members.iter().map(|(name, value)| (name.clone(), floats(value))).collect::<Map<_, _>>())
+        }
         other => other.clone(),
     }
 }
