@@ -4,9 +4,11 @@
 //! `compat-tests/conformance/prompts`. Each id that differs is printed with what came and what was wanted, then a count a file.
 
 mod decode;
+mod generic;
 mod modelfiles;
 mod options;
 mod renderers;
+mod templates;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
