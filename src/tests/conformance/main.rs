@@ -3,7 +3,9 @@
 //! `cargo test --release --test conformance`; the files come from `$HANZOD_PROMPTS`, by default
 //! `compat-tests/conformance/prompts`. Each id that differs is printed with what came and what was wanted, then a count a file.
 
+mod decode;
 mod options;
+mod parsers;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
