@@ -3,11 +3,10 @@
 use serde_json::{Map, Value};
 
 use super::out::{Call, Item};
-use super::tagged::Body;
 
 /// Reads one object with a name and its arguments.
-pub(super) fn named(body: &Body, name: &str, arguments: &str) -> Option<Vec<Item>> {
-    let object = serde_json::from_str(body.text).ok()?;
+pub(super) fn named(text: &str, name: &str, arguments: &str) -> Option<Vec<Item>> {
+    let object = serde_json::from_str(text).ok()?;
     Some(vec![Item::Call(call(object, name, arguments)?)])
 }
 

@@ -5,8 +5,17 @@
 //!
 //! What a format cannot read as a call is content, tags and all, so that nothing a model wrote is lost.
 
+mod arguments;
+mod braces;
+mod deepseek;
+mod glm;
 mod json;
+mod laguna;
+mod lfm;
+mod ministral;
+mod olmo;
 mod out;
+mod python;
 mod qwen;
 mod scan;
 mod tagged;
@@ -79,6 +88,23 @@ static PARSERS: &[ParserEntry] = &[
     both("nemotron-3.5-nano", THINK_TOOL, qwen::qwen3_5),
     tools("qwen3-vl-instruct", CLOSE_TOOL, qwen::qwen3_vl_instruct),
     both("qwen3-vl-thinking", CLOSE_TOOL, qwen::qwen3_vl_thinking),
+    tools("ministral", ministral::TOKENS, ministral::ministral),
+    both("deepseek3", deepseek::TOKENS, deepseek::deepseek3),
+    both("cogito", deepseek::COGITO_TOKENS, deepseek::cogito),
+    tools("olmo3", &["<function_calls>", "</function_calls>"], olmo::olmo3),
+    ParserEntry {
+        tools: false,
+        ..both("olmo3-think", &["</think>"], olmo::olmo3_think)
+    },
+    tools("functiongemma", braces::FUNCTIONGEMMA_TOKENS, braces::functiongemma),
+    both("gemma4", braces::GEMMA4_TOKENS, braces::gemma4),
+    tools("gemma4-no-thinking", braces::GEMMA4_TOKENS, braces::gemma4_no_thinking),
+    both("glm-4.7", glm::TOKENS, glm::glm_4_7),
+    tools("glm-ocr", glm::TOKENS, glm::glm_ocr),
+    both("laguna", laguna::TOKENS, laguna::laguna),
+    both("poolside-v1", laguna::TOKENS, laguna::poolside_v1),
+    tools("lfm2", lfm::TOKENS, lfm::lfm2),
+    both("lfm2-thinking", lfm::TOKENS, lfm::lfm2_thinking),
 ];
 
 type Begins = fn(&Start) -> Box<dyn OutputParser>;

@@ -121,6 +121,12 @@ impl Out {
         }
     }
 
+    /// White space before a tag is text after all.
+    pub fn keep_blanks(&mut self) {
+        let held = self.content.finish();
+        self.add(Piece::Content(held));
+    }
+
     /// Thoughts begin, after white space that is no thought where `drop_start` says so.
     pub fn begin_thinking(&mut self, drop_start: bool) {
         self.content.held.clear();

@@ -6,23 +6,36 @@ use super::Start;
 use super::json;
 use super::out::{Call, Item, Out, Space};
 use super::scan::Machine;
-use super::tagged::{Begin, Body, Style, Tagged};
+use super::tagged::{Begin, Body, Style, Tagged, Thought};
 use super::typed;
 use crate::prompt::OutputParser;
 use crate::types::Tool;
 
+const THOUGHT: Thought = Thought {
+    open: "<think>",
+    label: "",
+    close: "</think>",
+    trim: true,
+    ends_at_call: true,
+    in_text: false,
+    drop_close: false,
+};
+
 const JSON: Style = Style {
-    think_open: "<think>",
-    think_close: "</think>",
-    call_ends_thought: true,
-    call: ["<tool_call>", "</tool_call>"],
+    thought: THOUGHT,
+    calls: &[["<tool_call>", "</tool_call>"]],
+    after_call: &[],
     blocks: &[],
     within_value: json::within_string,
-    read: |body, _| json::named(body, "name", "arguments"),
+    read: |body, _| json::named(body.text, "name", "arguments"),
+    bare: None,
 };
 
 static QWEN3: Style = JSON;
-static QWEN3_VL: Style = Style { think_open: "", ..JSON };
+static QWEN3_VL: Style = Style {
+    thought: Thought { open: "", ..THOUGHT },
+    ..JSON
+};
 static QWEN3_CODER: Style = Style {
     within_value: within_parameter,
     read: functions,
