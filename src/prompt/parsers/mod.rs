@@ -7,14 +7,18 @@
 
 mod arguments;
 mod braces;
+mod cohere;
 mod deepseek;
+mod glimmer;
 mod glm;
+pub mod harmony;
 mod json;
 mod laguna;
 mod lfm;
 mod ministral;
 mod olmo;
 mod out;
+mod passthrough;
 mod python;
 mod qwen;
 mod scan;
@@ -104,6 +108,13 @@ static PARSERS: &[ParserEntry] = &[
     both("laguna", laguna::TOKENS, laguna::laguna),
     both("poolside-v1", laguna::TOKENS, laguna::poolside_v1),
     tools("lfm2", lfm::TOKENS, lfm::lfm2),
+    both("harmony", harmony::TOKENS, harmony::harmony),
+    both("cohere", cohere::TOKENS, cohere::cohere),
+    both("glimmer", glimmer::TOKENS, glimmer::glimmer),
+    ParserEntry {
+        tools: false,
+        ..tools("passthrough", &[], passthrough::passthrough)
+    },
     both("lfm2-thinking", lfm::TOKENS, lfm::lfm2_thinking),
 ];
 
