@@ -19,6 +19,7 @@ mod testing;
 pub mod thinking;
 mod turns;
 mod values;
+pub mod parsers;
 
 use crate::types::{Function, Image, Message, Think, Tool};
 

@@ -9,6 +9,7 @@ mod modelfiles;
 mod options;
 mod renderers;
 mod templates;
+mod parsers;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
