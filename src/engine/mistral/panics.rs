@@ -50,12 +50,17 @@ pub fn end(message: &str) -> ! {
 /// What `load` gives; its panic is an error like any other.
 pub fn caught<T>(load: impl FnOnce() -> anyhow::Result<T>) -> Result<T, EngineError> {
     match panic::catch_unwind(AssertUnwindSafe(load)) {
-        Ok(loaded) => loaded.map_err(|error| EngineError::Load(format!("{error:#}"))),
+        Ok(loaded) => loaded.map_err(|error| EngineError::Load(first_line(&format!("{error:#}")))),
         Err(payload) => Err(EngineError::Load(format!(
             "mistral.rs cannot load this model: {}",
             words(&*payload)
         ))),
     }
+}
+
+/// An error's text without the backtrace that candle hangs on it.
+pub fn first_line(text: &str) -> String {
+    text.lines().next().unwrap_or_default().to_owned()
 }
 
 fn words(payload: &(dyn Any + Send)) -> &str {

@@ -212,3 +212,88 @@ fn ends(folder: &Folder, tokenizer: &tokenizers::Tokenizer) -> Vec<u32> {
     }
     unique
 }
+
+#[cfg(test)]
+mod tests {
+    use mistralrs::NormalLoaderType;
+
+    use super::*;
+    use crate::engine::mistral::folder::Family;
+    use crate::engine::mistral::weights::Weights;
+
+    /// A tokenizer of single characters that puts `<s>` before a text and `</s>` behind it.
+    fn tokenizer() -> (Tokenizer, Tokens) {
+        let folder = tempfile::tempdir().unwrap();
+        let special = |id: u32, content: &str, special: bool| {
+            serde_json::json!({"id": id, "content": content, "single_word": false, "lstrip": false, "rstrip": false,
+                "normalized": false, "special": special})
+        };
+        let around = |id: &str| serde_json::json!({"SpecialToken": {"id": id, "type_id": 0}});
+        let json = serde_json::json!({
+            "version": "1.0",
+            "added_tokens": [special(0, "<s>", true), special(1, "</s>", true), special(2, "<call>", false)],
+            "post_processor": {"type": "TemplateProcessing",
+                "single": [around("<s>"), {"Sequence": {"id": "A", "type_id": 0}}, around("</s>")], "pair": [],
+                "special_tokens": {"<s>": {"id": "<s>", "ids": [0], "tokens": ["<s>"]},
+                    "</s>": {"id": "</s>", "ids": [1], "tokens": ["</s>"]}}},
+            "decoder": {"type": "Sequence", "decoders": [{"type": "ByteFallback"}, {"type": "Fuse"}]},
+            "model": {"type": "BPE", "vocab": {"<s>": 0, "</s>": 1, "<call>": 2, "▁": 3, "a": 4, "b": 5, "<0x0A>": 6,
+                "▁a": 7}, "merges": ["▁ a"], "byte_fallback": true}
+        });
+        std::fs::write(folder.path().join("tokenizer.json"), json.to_string()).unwrap();
+        std::fs::write(
+            folder.path().join("tokenizer_config.json"),
+            r#"{"eos_token": {"content": "</s>"}}"#,
+        )
+        .unwrap();
+        let folder = Folder {
+            path: folder.path().to_owned(),
+            family: Family::Text(NormalLoaderType::Llama),
+            config: serde_json::json!({"eos_token_id": [1, 99]}),
+            weights: Weights {
+                files: Vec::new(),
+                floats: 0,
+                others: 0,
+            },
+        };
+        Tokenizer::open(&folder, false).unwrap()
+    }
+
+    #[test]
+    fn pieces_are_the_bytes_of_text() {
+        let (_, tokens) = tokenizer();
+        assert_eq!((tokens.count(), tokens.ends()), (8, &[1][..]));
+        assert_eq!(
+            (tokens.bytes(7), tokens.bytes(6), tokens.bytes(2)),
+            (&b" a"[..], &b"\n"[..], &b"<call>"[..])
+        );
+        assert!(tokens.is_special(0) && !tokens.is_special(2));
+        let bytes = byte_level_bytes();
+        assert_eq!(
+            (bytes.len(), bytes[&'Ġ'], bytes[&'Ċ'], bytes[&'!'], bytes[&'\u{143}']),
+            (256, b' ', b'\n', b'!', 0xAD)
+        );
+    }
+
+    #[test]
+    fn a_prompt_begins_once_and_does_not_end() {
+        let (tokenizer, tokens) = tokenizer();
+        assert_eq!(
+            (tokenizer.prefix.as_slice(), tokenizer.suffix.as_slice()),
+            (&[0][..], &[1][..])
+        );
+        let prompt = |text: &str| tokenizer.prompt(&[PromptPart::Text(text.into())], &tokens).unwrap();
+        assert_eq!(prompt("ab<call>"), [0, 4, 5, 2]);
+        assert_eq!(prompt("<s>ab"), [0, 4, 5]);
+        let unknown = tokenizer.prompt(&[PromptPart::Tokens(vec![4, 8])], &tokens);
+        assert_eq!(unknown, Err(EngineError::Invalid("the model has no token 8".into())));
+    }
+
+    #[test]
+    fn an_input_that_is_cut_keeps_its_ends() {
+        let (tokenizer, _) = tokenizer();
+        assert_eq!(tokenizer.input("abab", true, 6).unwrap(), [0, 4, 5, 4, 5, 1]);
+        assert_eq!(tokenizer.input("abab", true, 4).unwrap(), [0, 4, 5, 1]);
+        assert!(tokenizer.input("abab", true, 2).is_err() && tokenizer.input("abab", false, 5).is_err());
+    }
+}

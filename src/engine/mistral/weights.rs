@@ -127,3 +127,59 @@ fn header(path: &Path) -> Result<BTreeMap<String, Tensor>, String> {
     }
     Ok(tensors)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn safetensors(header: &str, data: usize) -> Vec<u8> {
+        let mut file = (header.len() as u64).to_le_bytes().to_vec();
+        file.extend(header.as_bytes());
+        file.resize(file.len() + data, 0);
+        file
+    }
+
+    #[test]
+    fn the_index_names_the_files() {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |name: &str, content: &[u8]| fs::write(folder.path().join(name), content).unwrap();
+        let half = r#"{"__metadata__":{"format":"pt"},"a":{"dtype":"F16","shape":[2,3],"data_offsets":[0,12]}}"#;
+        let packed = r#"{"b":{"dtype":"U32","shape":[2],"data_offsets":[0,8]}}"#;
+        write("one.safetensors", &safetensors(half, 12));
+        write("two.safetensors", &safetensors(packed, 8));
+        write("three.safetensors", b"not asked for");
+        let index = |name: &str| format!(r#"{{"weight_map":{{"a":"{name}","b":"two.safetensors"}}}}"#);
+        write("model.safetensors.index.json", index("one.safetensors").as_bytes());
+        let weights = Weights::find(folder.path()).unwrap();
+        assert_eq!((weights.files.len(), weights.floats, weights.others), (2, 6, 8));
+        write("model.safetensors.index.json", index("../one.safetensors").as_bytes());
+        assert!(Weights::find(folder.path()).is_err());
+    }
+
+    #[test]
+    fn hostile_headers_are_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        for (header, words) in [
+            (
+                r#"{"a":{"dtype":"F16","shape":[2],"data_offsets":[0,5]}}"#,
+                "is cut off",
+            ),
+            (
+                r#"{"a":{"dtype":"F16","shape":[2],"data_offsets":[4,0]}}"#,
+                "broken header at `a`",
+            ),
+            (
+                r#"{"a":{"dtype":"F16","shape":[-2],"data_offsets":[0,4]}}"#,
+                "broken header at `a`",
+            ),
+            (r#"{"a":"#, "broken header"),
+        ] {
+            fs::write(folder.path().join("model.safetensors"), safetensors(header, 4)).unwrap();
+            let refused = Weights::find(folder.path());
+            assert!(
+                matches!(&refused, Err(EngineError::Load(text)) if text.contains(words)),
+                "{refused:?}"
+            );
+        }
+    }
+}

@@ -385,7 +385,10 @@ async fn hostile_folders_are_refused() {
         }
         match load(spec(folder.path(), 256)).await {
             Err(EngineError::Load(text)) => {
-                assert!(text.contains(words) && !text.contains("terminated"), "{file}: {text}");
+                assert!(
+                    text.contains(words) && !text.contains("terminated") && !text.contains('\n'),
+                    "{file}: {text}"
+                );
             }
             Err(other) => panic!("{file}: {other:?}"),
             Ok(_) => panic!("{file}: it was loaded"),
@@ -393,8 +396,24 @@ async fn hostile_folders_are_refused() {
     }
 }
 
+#[tokio::test]
+async fn a_panic_while_loading_is_an_error() {
+    // mistral.rs unwraps what the tokenizers crate does without.
+    let folder = links();
+    let mut tokenizer: Value = serde_json::from_slice(&fs::read(tiny().join("tokenizer.json")).unwrap()).unwrap();
+    tokenizer.as_object_mut().unwrap().remove("added_tokens");
+    replace(&folder, "tokenizer.json", tokenizer.to_string().as_bytes());
+    replace(&folder, "generation_config.json", br#"{"eos_token_id": 7}"#);
+    let refused = load(spec(folder.path(), 256)).await.err();
+    let words = "mistral.rs cannot load this model: ";
+    assert!(
+        matches!(&refused, Some(EngineError::Load(text)) if text.starts_with(words)),
+        "{refused:?}"
+    );
+}
+
 /// The tiny model as a folder that makes embeddings: its last layer at the last token.
-fn embedder() -> tempfile::TempDir {
+fn embedder(dimension: u32) -> tempfile::TempDir {
     let folder = links();
     let weights = fs::read(tiny().join("model.safetensors")).unwrap();
     let length = u64::from_le_bytes(weights[..8].try_into().unwrap()) as usize;
@@ -408,18 +427,22 @@ fn embedder() -> tempfile::TempDir {
     let modules = r#"[{"idx":0,"name":"0","path":"","type":"sentence_transformers.models.Transformer"},
         {"idx":1,"name":"1","path":"1_Pooling","type":"sentence_transformers.models.Pooling"},
         {"idx":2,"name":"2","path":"2_Normalize","type":"sentence_transformers.models.Normalize"}]"#;
-    let pooling = r#"{"word_embedding_dimension":256,"pooling_mode_cls_token":false,"pooling_mode_mean_tokens":false,
+    let pooling = r#"{"word_embedding_dimension":SIZE,"pooling_mode_cls_token":false,"pooling_mode_mean_tokens":false,
         "pooling_mode_max_tokens":false,"pooling_mode_mean_sqrt_len_tokens":false,
         "pooling_mode_weightedmean_tokens":false,"pooling_mode_lasttoken":true,"include_prompt":true}"#;
     fs::create_dir(folder.path().join("1_Pooling")).unwrap();
     replace(&folder, "modules.json", modules.as_bytes());
-    replace(&folder, "1_Pooling/config.json", pooling.as_bytes());
+    replace(
+        &folder,
+        "1_Pooling/config.json",
+        pooling.replace("SIZE", &dimension.to_string()).as_bytes(),
+    );
     folder
 }
 
 #[tokio::test]
 async fn texts_become_vectors() {
-    let folder = embedder();
+    let folder = embedder(256);
     let runner = load(LoadSpec {
         embedding: true,
         ..spec(folder.path(), 64)
@@ -457,4 +480,29 @@ async fn texts_become_vectors() {
         answer(&runner, ask("Ping")).await,
         Err(EngineError::Invalid(_))
     ));
+}
+
+#[tokio::test]
+async fn a_failed_step_is_an_error_of_its_request() {
+    // The folder promises vectors of another size than its model makes, which is found when one is made.
+    let folder = embedder(255);
+    let runner = load(LoadSpec {
+        embedding: true,
+        ..spec(folder.path(), 64)
+    })
+    .await
+    .unwrap();
+    for _ in 0..2 {
+        let request = EmbedRequest {
+            inputs: vec!["Tell me a story.".into()],
+            truncate: true,
+            max_tokens: 64,
+        };
+        let failed = runner.embed(request).await;
+        assert!(
+            matches!(&failed, Err(EngineError::Failed(text)) if text.contains("dimension")),
+            "{failed:?}"
+        );
+    }
+    assert!(runner.is_alive());
 }
