@@ -21,10 +21,7 @@ impl Watch {
         let fatal = Arc::new(AtomicBool::new(false));
         let ends = fatal.clone();
         panic::set_hook(Box::new(move |info| {
-            let place = info
-                .location()
-                .map(|location| format!(" at {location}"))
-                .unwrap_or_default();
+            let place = info.location().map(|location| format!(" at {location}")).unwrap_or_default();
             let message = format!("panic{place}: {}", words(info.payload()));
             if ends.load(Ordering::Acquire) {
                 end(&message);
@@ -51,10 +48,7 @@ pub fn end(message: &str) -> ! {
 pub fn caught<T>(load: impl FnOnce() -> anyhow::Result<T>) -> Result<T, EngineError> {
     match panic::catch_unwind(AssertUnwindSafe(load)) {
         Ok(loaded) => loaded.map_err(|error| EngineError::Load(first_line(&format!("{error:#}")))),
-        Err(payload) => Err(EngineError::Load(format!(
-            "mistral.rs cannot load this model: {}",
-            words(&*payload)
-        ))),
+        Err(payload) => Err(EngineError::Load(format!("mistral.rs cannot load this model: {}", words(&*payload)))),
     }
 }
 
@@ -65,6 +59,5 @@ pub fn first_line(text: &str) -> String {
 
 fn words(payload: &(dyn Any + Send)) -> &str {
     let text = payload.downcast_ref::<&str>().copied();
-    text.or_else(|| payload.downcast_ref::<String>().map(String::as_str))
-        .unwrap_or("no message")
+    text.or_else(|| payload.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message")
 }

@@ -35,11 +35,7 @@ impl Weights {
     /// # Errors
     /// When there are none, or a file is not whole.
     pub fn find(folder: &Path) -> Result<Self, EngineError> {
-        let mut weights = Self {
-            files: files(folder)?,
-            floats: 0,
-            others: 0,
-        };
+        let mut weights = Self { files: files(folder)?, floats: 0, others: 0 };
         for file in weights.files.clone() {
             let header = header(&file).map_err(|error| {
                 let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
@@ -48,10 +44,7 @@ impl Weights {
             for tensor in header.values() {
                 match tensor.dtype.as_str() {
                     "F64" | "F32" | "F16" | "BF16" => {
-                        let elements = tensor
-                            .shape
-                            .iter()
-                            .fold(1_u64, |product, size| product.saturating_mul(*size));
+                        let elements = tensor.shape.iter().fold(1_u64, |product, size| product.saturating_mul(*size));
                         weights.floats = weights.floats.saturating_add(elements);
                     }
                     _ => weights.others += tensor.data_offsets.1 - tensor.data_offsets.0,
@@ -87,11 +80,7 @@ fn files(folder: &Path) -> Result<Vec<PathBuf>, EngineError> {
     let mut files: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
     files.retain(|file| file.extension().is_some_and(|extension| extension == "safetensors"));
     files.sort();
-    if files.is_empty() {
-        Err(refuse("the model's folder has no safetensors file"))
-    } else {
-        Ok(files)
-    }
+    if files.is_empty() { Err(refuse("the model's folder has no safetensors file")) } else { Ok(files) }
 }
 
 fn header(path: &Path) -> Result<BTreeMap<String, Tensor>, String> {
@@ -160,26 +149,14 @@ mod tests {
     fn hostile_headers_are_refused() {
         let folder = tempfile::tempdir().unwrap();
         for (header, words) in [
-            (
-                r#"{"a":{"dtype":"F16","shape":[2],"data_offsets":[0,5]}}"#,
-                "is cut off",
-            ),
-            (
-                r#"{"a":{"dtype":"F16","shape":[2],"data_offsets":[4,0]}}"#,
-                "broken header at `a`",
-            ),
-            (
-                r#"{"a":{"dtype":"F16","shape":[-2],"data_offsets":[0,4]}}"#,
-                "broken header at `a`",
-            ),
+            (r#"{"a":{"dtype":"F16","shape":[2],"data_offsets":[0,5]}}"#, "is cut off"),
+            (r#"{"a":{"dtype":"F16","shape":[2],"data_offsets":[4,0]}}"#, "broken header at `a`"),
+            (r#"{"a":{"dtype":"F16","shape":[-2],"data_offsets":[0,4]}}"#, "broken header at `a`"),
             (r#"{"a":"#, "broken header"),
         ] {
             fs::write(folder.path().join("model.safetensors"), safetensors(header, 4)).unwrap();
             let refused = Weights::find(folder.path());
-            assert!(
-                matches!(&refused, Err(EngineError::Load(text)) if text.contains(words)),
-                "{refused:?}"
-            );
+            assert!(matches!(&refused, Err(EngineError::Load(text)) if text.contains(words)), "{refused:?}");
         }
     }
 }
