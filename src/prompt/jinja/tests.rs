@@ -86,7 +86,7 @@ fn learns_what_a_template_takes() {
                      {% for m in messages %}{{ m.content }}{% endfor %}";
     assert_eq!(render(no_system, &[system, user.clone()], None).unwrap(), "s\n\nu");
     let parts = "{% for m in messages %}{% for part in m.content %}{% if part.type == 'text' %}{{ part.text }}{% endif %}{% endfor %}{% endfor %}";
-    assert_eq!(render(parts, &[user.clone()], None).unwrap(), "u");
+    assert_eq!(render(parts, std::slice::from_ref(&user), None).unwrap(), "u");
     let text_arguments = "{% for m in messages %}{% for c in m.tool_calls or [] %}{{ 'A' + c.function.arguments }}{% endfor %}{{ m.content }}{% endfor %}";
     assert_eq!(
         render(text_arguments, &[user.clone(), call(json!({"b": 1, "a": 2}))], None).unwrap(),
