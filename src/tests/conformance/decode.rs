@@ -7,10 +7,7 @@ use serde_json::Value;
 use hanzod::types::{Function, Image, Message, Role, Think, ThinkLevel, Tool, ToolCall};
 
 pub(crate) fn tools(list: &Value) -> Vec<Tool> {
-    let tool = |raw: &Value| Tool {
-        raw: raw.clone(),
-        ..serde_json::from_value(raw.clone()).expect("a tool")
-    };
+    let tool = |raw: &Value| Tool { raw: raw.clone(), ..serde_json::from_value(raw.clone()).expect("a tool") };
     list.as_array().into_iter().flatten().map(tool).collect()
 }
 
@@ -44,12 +41,7 @@ pub(crate) fn think(raw: &Value) -> Option<Think> {
 }
 
 fn image(raw: &Value) -> Image {
-    Image(
-        STANDARD
-            .decode(raw.as_str().expect("an image is text"))
-            .expect("base64")
-            .into(),
-    )
+    Image(STANDARD.decode(raw.as_str().expect("an image is text")).expect("base64").into())
 }
 
 fn tool_call((index, raw): (usize, &Value)) -> ToolCall {
