@@ -1,1 +1,117 @@
-//! Floor 1: content-addressed models on disk, in Ollama's own layout.
+//! Floor 1: content-addressed models on disk, in Ollama's own layout, so that both programs can share one folder.
+//!
+//! [`Blobs`] holds content by its digest, [`Tags`] the names that point at manifests. Everything here blocks: callers on
+//! an async thread use `spawn_blocking`.
+//!
+//! Invariant: a name under `blobs/` has the hash it says, and a manifest appears only after its blobs are durable
+//! (write, sync, rename, sync the folder). Nothing half-written is ever visible under its final name.
+
+mod blobs;
+mod config;
+mod details;
+mod error;
+mod gc;
+mod heads;
+mod layout;
+mod manifest;
+mod messages;
+mod model;
+pub mod modelfile;
+mod tags;
+mod view;
+
+pub use blobs::{Blobs, Ingest, Partial};
+pub use config::ModelConfig;
+pub use details::{Capability, ModelDetails};
+pub use error::StoreError;
+pub use gc::Pin;
+pub use layout::Layout;
+pub use manifest::{Descriptor, Manifest, MediaType};
+pub use model::{Model, ModelFormat};
+pub use tags::{Tag, Tags};
+
+pub(crate) use messages::to_bytes as message_layer;
+pub(crate) use view::is_clean_path;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::types::ModelName;
+
+/// A store of models. Clones share one state.
+#[derive(Clone, Debug)]
+pub struct Store {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    layout: Layout,
+    blobs: Blobs,
+    tags: Tags,
+    pins: gc::Pins,
+    heads: heads::Heads,
+}
+
+impl Store {
+    /// Opens the store at `root`, making its folders where they are missing. A store that cannot be written is opened all
+    /// the same: its models can be listed and run.
+    ///
+    /// # Errors
+    /// When `root` exists and is no folder, or cannot be made.
+    pub fn open(root: &Path) -> Result<Self, StoreError> {
+        let layout = Layout::new(root);
+        layout.prepare()?;
+        let blobs = Blobs::new(layout.clone());
+        let tags = Tags::new(layout.clone());
+        Ok(Self {
+            inner: Arc::new(Inner {
+                layout,
+                blobs,
+                tags,
+                pins: gc::Pins::default(),
+                heads: heads::Heads::default(),
+            }),
+        })
+    }
+
+    pub fn layout(&self) -> &Layout {
+        &self.inner.layout
+    }
+
+    pub fn blobs(&self) -> &Blobs {
+        &self.inner.blobs
+    }
+
+    pub fn tags(&self) -> &Tags {
+        &self.inner.tags
+    }
+
+    /// Writes `manifest` under `name` and removes the blobs that only the manifest it replaces had used.
+    /// Gives how many blobs went.
+    ///
+    /// # Errors
+    /// When a blob of the manifest is missing, or a file cannot be written.
+    pub fn tag(&self, name: &ModelName, manifest: &[u8]) -> Result<usize, StoreError> {
+        let former = self.inner.tags.get(name).ok();
+        for descriptor in Manifest::parse(manifest)?.descriptors() {
+            if self.inner.blobs.size(&descriptor.digest).is_none() {
+                return Err(StoreError::MissingBlob(descriptor.digest));
+            }
+        }
+        self.inner.tags.put(name, manifest)?;
+        former.map_or(Ok(0), |former| self.collect(&former.manifest))
+    }
+
+    /// Removes `name`, and the blobs that no other name uses.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`]; a file that cannot be removed.
+    pub fn remove(&self, name: &ModelName) -> Result<(), StoreError> {
+        let former = self.inner.tags.remove(name)?;
+        if let Some(manifest) = former {
+            self.collect(&manifest)?;
+        }
+        Ok(())
+    }
+}

@@ -1,57 +1,75 @@
-//! Tools, messages and `think` as the recorded cases hold them: in the shape a client sends.
+//! Messages, tools and `think` of a recorded case into our types, as far as the recordings go.
+
+use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use serde_json::Value;
+use serde::Deserialize;
+use serde_json::{Map, Value};
 
-use hanzod::types::{Function, Image, Message, Role, Think, ThinkLevel, Tool, ToolCall};
+use hanzod::types::{Function, Image, Message, Think, ThinkLevel, Tool, ToolCall};
 
-pub(crate) fn tools(list: &Value) -> Vec<Tool> {
-    let tool = |raw: &Value| Tool { raw: raw.clone(), ..serde_json::from_value(raw.clone()).expect("a tool") };
-    list.as_array().into_iter().flatten().map(tool).collect()
+pub(crate) fn messages(case: &Value) -> Vec<Message> {
+    case["messages"].as_array().into_iter().flatten().map(message).collect()
 }
 
-pub(crate) fn message(raw: &Value) -> Message {
-    let text = |field: &str| raw[field].as_str().unwrap_or_default().to_owned();
-    let list = |field: &str| raw[field].as_array().cloned().unwrap_or_default();
+pub(crate) fn message(value: &Value) -> Message {
+    let text = |name: &str| value[name].as_str().unwrap_or_default().to_owned();
+    let images = value["images"].as_array().into_iter().flatten().map(|image| {
+        let bytes = STANDARD
+            .decode(image.as_str().expect("an image is a string"))
+            .expect("an image is base64");
+        Image(Arc::from(bytes))
+    });
     Message {
-        role: Role::new(&text("role")),
-        content: text("content"),
         thinking: text("thinking"),
-        images: list("images").iter().map(image).collect(),
-        tool_calls: list("tool_calls").iter().enumerate().map(tool_call).collect(),
+        images: images.collect(),
+        tool_calls: value["tool_calls"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .map(tool_call)
+            .collect(),
         tool_name: text("tool_name"),
         tool_call_id: text("tool_call_id"),
+        ..Message::text(&text("role"), text("content"))
     }
 }
 
-pub(crate) fn think(raw: &Value) -> Option<Think> {
-    match raw {
+fn tool_call(value: &Value) -> ToolCall {
+    let function = &value["function"];
+    let function = Function {
+        index: function["index"].as_u64().unwrap_or(0) as usize,
+        name: function["name"].as_str().unwrap_or_default().to_owned(),
+        arguments: function["arguments"].as_object().cloned().unwrap_or_else(Map::new),
+    };
+    ToolCall {
+        id: value["id"].as_str().unwrap_or_default().to_owned(),
+        function,
+    }
+}
+
+pub(crate) fn tools(case: &Value) -> Vec<Tool> {
+    let tool = |value: &Value| Tool {
+        raw: value.clone(),
+        ..Tool::deserialize(value).expect("a recorded tool")
+    };
+    case["tools"].as_array().into_iter().flatten().map(tool).collect()
+}
+
+/// `None` for a value that no request may have, which is the API's to refuse.
+pub(crate) fn think(case: &Value) -> Option<Option<Think>> {
+    Some(match &case["think"] {
         Value::Null => None,
-        Value::Bool(on) => Some(if *on { Think::On } else { Think::Off }),
+        Value::Bool(true) => Some(Think::On),
+        Value::Bool(false) => Some(Think::Off),
         Value::String(level) => Some(Think::Level(match level.as_str() {
             "low" => ThinkLevel::Low,
             "medium" => ThinkLevel::Medium,
             "high" => ThinkLevel::High,
             "max" => ThinkLevel::Max,
-            other => panic!("think {other:?}"),
+            _ => return None,
         })),
-        other => panic!("think {other}"),
-    }
-}
-
-fn image(raw: &Value) -> Image {
-    Image(STANDARD.decode(raw.as_str().expect("an image is text")).expect("base64").into())
-}
-
-fn tool_call((index, raw): (usize, &Value)) -> ToolCall {
-    let function = &raw["function"];
-    ToolCall {
-        id: raw["id"].as_str().unwrap_or_default().to_owned(),
-        function: Function {
-            index,
-            name: function["name"].as_str().unwrap_or_default().to_owned(),
-            arguments: function["arguments"].as_object().cloned().unwrap_or_default(),
-        },
-    }
+        _ => return None,
+    })
 }

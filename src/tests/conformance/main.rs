@@ -5,7 +5,11 @@
 
 mod any_text;
 mod decode;
+mod generic;
+mod modelfiles;
 mod options;
+mod renderers;
+mod templates;
 mod parsers;
 
 use std::collections::BTreeMap;

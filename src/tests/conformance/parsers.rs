@@ -236,9 +236,9 @@ pub(super) fn chunks(text: &str, size: usize) -> Vec<&str> {
 
 /// The whole answer to a text in pieces.
 pub(super) fn joined(entry: &ParserEntry, case: &Value, pieces: &[&str]) -> Value {
-    let tools = decode::tools(&case["tools"]);
+    let tools = decode::tools(case);
     let last = case.get("last_message").map(decode::message);
-    let mut parser = entry.start(&tools, last.as_ref(), decode::think(&case["think"]));
+    let mut parser = entry.start(&tools, last.as_ref(), decode::think(case).expect("a legal think"));
     let mut all = Vec::new();
     for piece in pieces {
         all.extend(parser.push(piece).expect("built-in parsers show what they cannot read"));

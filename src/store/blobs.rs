@@ -1,0 +1,316 @@
+//! Content by its digest: what is there, and how more comes in.
+
+use std::fs::{self, File, OpenOptions, Permissions};
+use std::io::{self, Write};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use sha2::{Digest as _, Sha256};
+use tempfile::NamedTempFile;
+
+use super::layout::sync_folder;
+use super::{Layout, StoreError};
+use crate::types::Digest;
+
+/// Committed content is never written again.
+const READ_ONLY: u32 = 0o444;
+
+#[derive(Clone, Debug)]
+pub struct Blobs {
+    layout: Layout,
+}
+
+impl Blobs {
+    pub(super) fn new(layout: Layout) -> Self {
+        Self { layout }
+    }
+
+    /// Where the content is, or would be.
+    pub fn path(&self, digest: &Digest) -> PathBuf {
+        self.layout.blob(digest)
+    }
+
+    /// The size of a blob that is there. A folder, a link out of the store or a pipe under its name is no blob.
+    pub fn size(&self, digest: &Digest) -> Option<u64> {
+        let path = self.path(digest);
+        let seen = fs::symlink_metadata(&path).ok()?;
+        let seen = if seen.is_symlink() {
+            fs::metadata(&path).ok()?
+        } else {
+            seen
+        };
+        seen.is_file().then(|| seen.len())
+    }
+
+    /// All of a small blob, `limit` bytes at the most.
+    ///
+    /// # Errors
+    /// [`StoreError::MissingBlob`], or a file that is too long or cannot be read.
+    pub fn read(&self, digest: &Digest, limit: u64) -> Result<Vec<u8>, StoreError> {
+        let path = self.path(digest);
+        let size = self.size(digest).ok_or(StoreError::MissingBlob(*digest))?;
+        if size > limit {
+            let error = io::Error::other(format!("{size} bytes are more than the {limit} expected"));
+            return Err(StoreError::io("read", &path)(error));
+        }
+        fs::read(&path).map_err(StoreError::io("read", &path))
+    }
+
+    /// Begins to write content whose digest is not known yet, or is to be checked.
+    ///
+    /// # Errors
+    /// When no file can be made in the store.
+    pub fn ingest(&self) -> Result<Ingest, StoreError> {
+        let folder = self.layout.blobs();
+        let file = tempfile::Builder::new().prefix("ingest-").tempfile_in(&folder);
+        Ok(Ingest {
+            file: file.map_err(StoreError::io("write in", &folder))?,
+            hash: Sha256::new(),
+            blobs: self.clone(),
+        })
+    }
+
+    /// Stores `content`. What is there already is left, and counts as used now.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn put(&self, content: &[u8]) -> Result<Digest, StoreError> {
+        let digest = Digest::of(content);
+        if self.size(&digest) == Some(content.len() as u64) {
+            self.touch(&digest);
+            return Ok(digest);
+        }
+        let mut ingest = self.ingest()?;
+        let path = ingest.file.path().to_owned();
+        ingest.write_all(content).map_err(StoreError::io("write", &path))?;
+        ingest.commit(Some(&digest)).map(|(digest, _)| digest)
+    }
+
+    /// Opens (or goes on with) a download of `digest`. The file is the caller's to fill in any order.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub fn partial(&self, digest: &Digest) -> Result<Partial, StoreError> {
+        let folder = self.layout.partials();
+        fs::create_dir_all(&folder).map_err(StoreError::io("make", &folder))?;
+        let path = self.layout.partial(digest);
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(&path);
+        Ok(Partial {
+            file: file.map_err(StoreError::io("open", &path))?,
+            path,
+            digest: *digest,
+            blobs: self.clone(),
+        })
+    }
+
+    /// Marks a blob as used now, so that Ollama's sweep of old unreferenced files leaves it.
+    pub fn touch(&self, digest: &Digest) {
+        let now = SystemTime::now();
+        File::open(self.path(digest))
+            .and_then(|file| file.set_modified(now))
+            .ok();
+    }
+
+    /// # Errors
+    /// When it is there and cannot be removed.
+    pub fn remove(&self, digest: &Digest) -> Result<(), StoreError> {
+        let path = self.path(digest);
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(StoreError::io("remove", &path)(error)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Every blob with its size and the time of its last use.
+    pub fn list(&self) -> Vec<(Digest, u64, SystemTime)> {
+        let entries = fs::read_dir(self.layout.blobs()).into_iter().flatten().flatten();
+        let blob = |entry: fs::DirEntry| {
+            let digest = entry
+                .file_name()
+                .to_str()?
+                .strip_prefix("sha256-")
+                .map(|hex| format!("sha256:{hex}"))?;
+            let seen = entry.metadata().ok()?;
+            Some((digest.parse().ok()?, seen.len(), seen.modified().ok()?))
+        };
+        entries.filter_map(blob).collect()
+    }
+
+    /// Gives a finished file its place: sync, read-only, rename, sync the folder. After an error of a sync the file's
+    /// content is not to be trusted any more, so the caller drops it.
+    fn publish(
+        &self,
+        file: &File,
+        digest: &Digest,
+        rename: impl FnOnce(&Path) -> io::Result<()>,
+    ) -> Result<(), StoreError> {
+        let path = self.path(digest);
+        file.sync_all().map_err(StoreError::io("sync", &path))?;
+        file.set_permissions(Permissions::from_mode(READ_ONLY))
+            .map_err(StoreError::io("protect", &path))?;
+        rename(&path).map_err(StoreError::io("rename to", &path))?;
+        sync_folder(&self.layout.blobs())
+    }
+}
+
+/// Content being written. Dropped without a commit, it leaves nothing.
+#[derive(Debug)]
+pub struct Ingest {
+    file: NamedTempFile,
+    hash: Sha256,
+    blobs: Blobs,
+}
+
+impl Write for Ingest {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.file.write(bytes)?;
+        self.hash.update(&bytes[..written]);
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+impl Ingest {
+    /// Makes the content visible, and gives its digest and size.
+    ///
+    /// # Errors
+    /// [`StoreError::DigestMismatch`] when it is not what was expected; then nothing is left.
+    pub fn commit(self, expected: Option<&Digest>) -> Result<(Digest, u64), StoreError> {
+        let Self { file, hash, blobs } = self;
+        let actual = Digest::from_bytes(hash.finalize().into());
+        if let Some(expected) = expected.filter(|expected| **expected != actual) {
+            return Err(StoreError::DigestMismatch {
+                expected: *expected,
+                actual,
+            });
+        }
+        let size = file
+            .as_file()
+            .metadata()
+            .map_err(StoreError::io("look at", file.path()))?
+            .len();
+        let (handle, path) = file.into_parts();
+        blobs.publish(&handle, &actual, |target| {
+            path.persist(target).map_err(|error| error.error)
+        })?;
+        Ok((actual, size))
+    }
+}
+
+/// A download under way, found again after a restart. It stays when it is dropped.
+#[derive(Debug)]
+pub struct Partial {
+    file: File,
+    path: PathBuf,
+    digest: Digest,
+    blobs: Blobs,
+}
+
+impl Partial {
+    pub fn file(&self) -> &File {
+        &self.file
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Makes the content visible. `actual` is what the caller's hashing of all of it gave.
+    ///
+    /// # Errors
+    /// [`StoreError::DigestMismatch`], after which the file is gone; a file that cannot be synced or renamed.
+    pub fn commit(self, actual: Digest) -> Result<(), StoreError> {
+        let Self {
+            file,
+            path,
+            digest,
+            blobs,
+        } = self;
+        if actual != digest {
+            fs::remove_file(&path).ok();
+            return Err(StoreError::DigestMismatch {
+                expected: digest,
+                actual,
+            });
+        }
+        let published = blobs.publish(&file, &digest, |target| fs::rename(&path, target));
+        if published.is_err() {
+            fs::remove_file(&path).ok();
+        }
+        published
+    }
+
+    /// Throws away what was fetched.
+    pub fn discard(self) {
+        fs::remove_file(&self.path).ok();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn blobs() -> (tempfile::TempDir, Blobs) {
+        let folder = tempfile::tempdir().unwrap();
+        let layout = Layout::new(folder.path());
+        layout.prepare().unwrap();
+        (folder, Blobs::new(layout))
+    }
+
+    #[test]
+    fn only_whole_content_appears() {
+        let (_folder, blobs) = blobs();
+        let mut ingest = blobs.ingest().unwrap();
+        ingest.write_all(b"hello").unwrap();
+        let wrong = Digest::of(b"other");
+        assert!(matches!(
+            ingest.commit(Some(&wrong)),
+            Err(StoreError::DigestMismatch { .. })
+        ));
+        assert!(
+            fs::read_dir(blobs.layout.blobs()).unwrap().next().is_none(),
+            "nothing is left behind"
+        );
+
+        let digest = blobs.put(b"hello").unwrap();
+        assert_eq!(
+            (blobs.size(&digest), blobs.read(&digest, 5).unwrap().as_slice()),
+            (Some(5), &b"hello"[..])
+        );
+        assert!(blobs.read(&digest, 4).is_err());
+        assert_eq!(
+            fs::metadata(blobs.path(&digest)).unwrap().permissions().mode() & 0o777,
+            READ_ONLY
+        );
+    }
+
+    #[test]
+    fn a_partial_is_found_again_and_committed() {
+        let (_folder, blobs) = blobs();
+        let digest = Digest::of(b"hello");
+        blobs.partial(&digest).unwrap().file().write_all(b"hel").unwrap();
+        let partial = blobs.partial(&digest).unwrap();
+        assert_eq!(partial.file().metadata().unwrap().len(), 3);
+        assert_eq!(blobs.size(&digest), None);
+        fs::write(partial.path(), b"hello").unwrap();
+        partial.commit(digest).unwrap();
+        assert_eq!(blobs.size(&digest), Some(5));
+    }
+
+    #[test]
+    fn what_is_no_file_is_no_blob() {
+        let (_folder, blobs) = blobs();
+        let digest = Digest::of(b"x");
+        fs::create_dir(blobs.path(&digest)).unwrap();
+        assert_eq!(blobs.size(&digest), None);
+    }
+}

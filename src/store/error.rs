@@ -1,0 +1,47 @@
+//! What can go wrong in a store.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::gguf::GgufError;
+use crate::types::Digest;
+
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// No such name; the text is the name as it was asked for.
+    #[error("model '{0}' not found")]
+    NotFound(String),
+    #[error("blob {0} is missing")]
+    MissingBlob(Digest),
+    #[error("digest mismatch, expected \"{expected}\", got \"{actual}\"")]
+    DigestMismatch { expected: Digest, actual: Digest },
+    #[error("manifest of `{name}` is broken: {why}")]
+    BrokenManifest { name: String, why: String },
+    #[error("manifest is not readable: {0}")]
+    Manifest(String),
+    /// The model is whole, but no engine here can run it.
+    #[error("model `{name}` cannot be run here: {why}")]
+    Unusable { name: String, why: String },
+    #[error("weights of `{name}` cannot be read: {source}")]
+    Gguf { name: String, source: GgufError },
+    #[error("cannot {what} `{path}`: {source}")]
+    Io {
+        what: &'static str,
+        path: PathBuf,
+        source: io::Error,
+    },
+}
+
+impl StoreError {
+    /// For `map_err`: what was being done, to which file.
+    pub(crate) fn io(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+        let path = path.to_owned();
+        move |source| Self::Io { what, path, source }
+    }
+
+    /// True when the disk or the quota is full.
+    pub fn is_full(&self) -> bool {
+        let Self::Io { source, .. } = self else { return false };
+        matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+    }
+}

@@ -1,0 +1,220 @@
+//! Removing what no name uses any more, and nothing that is about to be used.
+
+use std::collections::{HashMap, HashSet};
+use std::fs;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::{Duration, SystemTime};
+
+use super::{Manifest, Store, StoreError};
+use crate::types::Digest;
+
+/// An unreferenced file this young may belong to a create or a pull of another program on the same store.
+const GRACE: Duration = Duration::from_secs(60 * 60);
+/// A download that nobody has gone on with for this long is given up.
+const PARTIAL_LIFE: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+
+/// Digests that are in use though no manifest names them yet, counted.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Pins(Arc<Mutex<HashMap<Digest, usize>>>);
+
+impl Pins {
+    /// A std mutex: held for single map operations.
+    fn lock(&self) -> MutexGuard<'_, HashMap<Digest, usize>> {
+        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+/// Keeps a blob from being collected while it lives.
+#[derive(Debug)]
+pub struct Pin {
+    digest: Digest,
+    pins: Pins,
+}
+
+impl Drop for Pin {
+    fn drop(&mut self) {
+        let mut pins = self.pins.lock();
+        if let Some(count) = pins.get_mut(&self.digest) {
+            *count -= 1;
+            if *count == 0 {
+                pins.remove(&self.digest);
+            }
+        }
+    }
+}
+
+impl Store {
+    /// Keeps `digest` from being collected, whether it is there yet or not, as long as the pin lives.
+    pub fn pin(&self, digest: Digest) -> Pin {
+        *self.inner.pins.lock().entry(digest).or_insert(0) += 1;
+        Pin {
+            digest,
+            pins: self.inner.pins.clone(),
+        }
+    }
+
+    /// Every digest that a readable manifest names. `None` when a manifest cannot be read: then nobody knows.
+    fn referenced(&self) -> Option<HashSet<Digest>> {
+        let mut used = HashSet::new();
+        for name in self.tags().names() {
+            match self.tags().get(&name) {
+                Ok(tag) => used.extend(tag.manifest.descriptors().map(|descriptor| descriptor.digest)),
+                Err(StoreError::NotFound(_)) => {}
+                Err(error) => {
+                    tracing::warn!(%error, "nothing is collected while a manifest cannot be read");
+                    return None;
+                }
+            }
+        }
+        Some(used)
+    }
+
+    /// Removes the blobs of a manifest that was replaced or removed, but for those still in use.
+    pub(super) fn collect(&self, former: &Manifest) -> Result<usize, StoreError> {
+        let Some(used) = self.referenced() else { return Ok(0) };
+        let unused: HashSet<Digest> = former.descriptors().map(|descriptor| descriptor.digest).collect();
+        let mut removed = 0;
+        for digest in unused.difference(&used) {
+            if !self.inner.pins.lock().contains_key(digest) && self.blobs().size(digest).is_some() {
+                self.blobs().remove(digest)?;
+                removed += 1;
+            }
+        }
+        Ok(removed)
+    }
+
+    /// Removes old files that nothing names: blobs, temp files, downloads, folders of links. Gives the bytes freed.
+    pub fn sweep(&self) -> u64 {
+        let Some(used) = self.referenced() else { return 0 };
+        let now = SystemTime::now();
+        let older = |time: SystemTime, age: Duration| now.duration_since(time).is_ok_and(|past| past > age);
+        let mut freed = 0;
+        for (digest, size, modified) in self.blobs().list() {
+            let kept = used.contains(&digest) || self.inner.pins.lock().contains_key(&digest);
+            if !kept && older(modified, GRACE) && self.blobs().remove(&digest).is_ok() {
+                freed += size;
+            }
+        }
+        let layout = self.layout();
+        for (folder, age, prefix) in [
+            (layout.blobs(), GRACE, "ingest-"),
+            (layout.partials(), PARTIAL_LIFE, ""),
+        ] {
+            for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+                let Ok(seen) = entry.metadata() else { continue };
+                let ours = entry.file_name().to_string_lossy().starts_with(prefix);
+                if ours && seen.modified().is_ok_and(|time| older(time, age)) && fs::remove_file(entry.path()).is_ok() {
+                    freed += seen.len();
+                }
+            }
+        }
+        let models: HashSet<Digest> = self.tags().list().into_iter().map(|tag| tag.digest).collect();
+        for entry in fs::read_dir(layout.views()).into_iter().flatten().flatten() {
+            let digest = entry
+                .file_name()
+                .to_str()
+                .and_then(|hex| format!("sha256:{hex}").parse::<Digest>().ok());
+            if digest.is_none_or(|digest| !models.contains(&digest)) {
+                fs::remove_dir_all(entry.path()).ok();
+            }
+        }
+        freed
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::{Descriptor, MediaType};
+    use crate::types::ModelName;
+
+    fn layer(store: &Store, kind: MediaType, content: &[u8]) -> Descriptor {
+        let digest = store.blobs().put(content).unwrap();
+        Descriptor {
+            media_type: kind,
+            digest,
+            size: content.len() as u64,
+            from: None,
+            name: None,
+        }
+    }
+
+    fn tag(store: &Store, name: &str, weights: &[u8]) -> Digest {
+        let config = layer(store, MediaType::Config, b"{}");
+        let model = layer(store, MediaType::Model, weights);
+        let digest = model.digest;
+        store
+            .tag(
+                &ModelName::parse(name).unwrap(),
+                &Manifest::new(config, vec![model]).to_bytes(),
+            )
+            .unwrap();
+        digest
+    }
+
+    #[test]
+    fn shared_and_pinned_blobs_stay() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path()).unwrap();
+        let shared = tag(&store, "one", b"shared");
+        assert_eq!(tag(&store, "two", b"shared"), shared);
+        let own = tag(&store, "three", b"own");
+        let pinned = tag(&store, "four", b"pinned");
+
+        store.remove(&ModelName::parse("ONE").unwrap()).unwrap();
+        assert!(store.blobs().size(&shared).is_some());
+        store.remove(&ModelName::parse("two").unwrap()).unwrap();
+        assert!(store.blobs().size(&shared).is_none());
+
+        let pin = store.pin(pinned);
+        store.remove(&ModelName::parse("four").unwrap()).unwrap();
+        assert!(store.blobs().size(&pinned).is_some());
+        drop(pin);
+
+        tag(&store, "three", b"newer");
+        assert!(store.blobs().size(&own).is_none(), "a replaced model's blobs go");
+        assert_eq!(store.tags().list().len(), 1);
+        assert!(matches!(
+            store.remove(&ModelName::parse("one").unwrap()),
+            Err(StoreError::NotFound(_))
+        ));
+        assert!(
+            fs::read_dir(store.layout().manifests()).unwrap().count() == 1,
+            "empty folders go too"
+        );
+    }
+
+    #[test]
+    fn a_sweep_spares_the_young_and_the_used() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path()).unwrap();
+        let used = tag(&store, "one", b"used");
+        let young = store.blobs().put(b"young").unwrap();
+        let old = store.blobs().put(b"old").unwrap();
+        let past = SystemTime::now() - GRACE * 2;
+        fs::File::open(store.blobs().path(&old))
+            .unwrap()
+            .set_modified(past)
+            .unwrap();
+        assert_eq!(store.sweep(), 3);
+        assert_eq!(
+            [used, young, old].map(|digest| store.blobs().size(&digest).is_some()),
+            [true, true, false]
+        );
+    }
+
+    #[test]
+    fn a_manifest_without_its_blobs_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path()).unwrap();
+        let config = layer(&store, MediaType::Config, b"{}");
+        let lost = Descriptor {
+            digest: Digest::of(b"lost"),
+            ..config.clone()
+        };
+        let name = ModelName::parse("one").unwrap();
+        let tagged = store.tag(&name, &Manifest::new(config, vec![lost]).to_bytes());
+        assert!(matches!(tagged, Err(StoreError::MissingBlob(_))));
+        assert!(store.tags().list().is_empty());
+    }
+}

@@ -1,0 +1,93 @@
+//! The only place that knows a path of the store.
+//!
+//! `blobs/sha256-<hex>` and `manifests/<host>/<namespace>/<model>/<tag>` are Ollama's; `hanzod/` is ours and Ollama never
+//! looks into it: downloads under way (`partial/`), and folders of links for engines that want files by name (`views/`).
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::StoreError;
+use crate::types::{Digest, ModelName};
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Layout {
+    root: PathBuf,
+}
+
+impl Layout {
+    pub fn new(root: &Path) -> Self {
+        Self { root: root.to_owned() }
+    }
+
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    pub fn blobs(&self) -> PathBuf {
+        self.root.join("blobs")
+    }
+
+    pub fn blob(&self, digest: &Digest) -> PathBuf {
+        self.blobs().join(digest.file_name())
+    }
+
+    pub fn manifests(&self) -> PathBuf {
+        self.root.join("manifests")
+    }
+
+    /// A legal name cannot leave the folder: no part may begin with a dot or hold a slash.
+    pub fn manifest(&self, name: &ModelName) -> PathBuf {
+        self.manifests()
+            .join(name.host())
+            .join(name.namespace())
+            .join(name.model())
+            .join(name.tag())
+    }
+
+    /// Downloads under way.
+    pub fn partials(&self) -> PathBuf {
+        self.root.join("hanzod").join("partial")
+    }
+
+    pub fn partial(&self, digest: &Digest) -> PathBuf {
+        self.partials().join(digest.hex())
+    }
+
+    /// A folder in which a model's files have the names its makers gave them.
+    pub fn view(&self, manifest: &Digest) -> PathBuf {
+        self.views().join(manifest.hex())
+    }
+
+    pub fn views(&self) -> PathBuf {
+        self.root.join("hanzod").join("views")
+    }
+
+    /// Makes the folders, and gives blobs of Ollama's first versions (`sha256:<hex>`) the names of today.
+    pub(super) fn prepare(&self) -> Result<(), StoreError> {
+        for folder in [self.blobs(), self.manifests()] {
+            match fs::create_dir_all(&folder) {
+                Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => {}
+                made => made.map_err(StoreError::io("make", &folder))?,
+            }
+        }
+        let Ok(entries) = fs::read_dir(self.blobs()) else {
+            return Ok(());
+        };
+        for entry in entries.flatten() {
+            let name = entry.file_name();
+            let old = name.to_str().filter(|name| name.starts_with("sha256:"));
+            if let Some(Ok(digest)) = old.map(str::parse::<Digest>) {
+                fs::rename(entry.path(), self.blob(&digest)).ok();
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Syncs a folder, so that a rename in it outlives a power cut.
+pub(super) fn sync_folder(folder: &Path) -> Result<(), StoreError> {
+    fs::File::open(folder)
+        .and_then(|folder| folder.sync_all())
+        .map_err(StoreError::io("sync", folder))
+}

@@ -1,0 +1,181 @@
+//! Names that point at manifests.
+
+use std::fs;
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use super::layout::sync_folder;
+use super::manifest::{LARGEST, Manifest};
+use super::{Layout, StoreError};
+use crate::types::{Digest, ModelName};
+
+#[derive(Clone, Debug)]
+pub struct Tags {
+    layout: Layout,
+}
+
+/// A name and what it points at.
+#[derive(Clone, Debug)]
+pub struct Tag {
+    /// In the spelling it has on disk.
+    pub name: ModelName,
+    pub manifest: Manifest,
+    /// The hash of the manifest's own bytes: the model's identity.
+    pub digest: Digest,
+    pub modified: SystemTime,
+}
+
+impl Tags {
+    pub(super) fn new(layout: Layout) -> Self {
+        Self { layout }
+    }
+
+    /// Every readable tag, newest first; of the same second, by name. Broken ones are logged and left out.
+    pub fn list(&self) -> Vec<Tag> {
+        let mut tags: Vec<Tag> = Vec::new();
+        for name in self.names() {
+            match self.get(&name) {
+                Ok(tag) => tags.push(tag),
+                Err(error) => tracing::warn!(%error, "a manifest is passed over"),
+            }
+        }
+        let second = |tag: &Tag| {
+            tag.modified
+                .duration_since(SystemTime::UNIX_EPOCH)
+                .map_or(0, |age| age.as_secs())
+        };
+        tags.sort_by_cached_key(|tag| (std::cmp::Reverse(second(tag)), tag.name.to_string()));
+        tags
+    }
+
+    /// Every name that has a file, readable or not.
+    pub fn names(&self) -> Vec<ModelName> {
+        let mut names = Vec::new();
+        for host in children(&self.layout.manifests()) {
+            for namespace in children(&host.1) {
+                for model in children(&namespace.1) {
+                    for tag in children(&model.1) {
+                        names.extend(ModelName::from_parts(&host.0, &namespace.0, &model.0, &tag.0));
+                    }
+                }
+            }
+        }
+        names
+    }
+
+    /// `name` in the spelling in which it is on disk: each part that differs only in case from what is there becomes
+    /// what is there.
+    pub fn resolve(&self, name: &ModelName) -> ModelName {
+        let mut folder = self.layout.manifests();
+        let mut parts = [name.host(), name.namespace(), name.model(), name.tag()].map(str::to_owned);
+        for part in &mut parts {
+            // The exact spelling first, and without a look at the whole folder.
+            if !folder.join(&*part).exists() {
+                let mut alike: Vec<String> = children(&folder).into_iter().map(|(name, _)| name).collect();
+                alike.retain(|other| other.eq_ignore_ascii_case(part));
+                alike.sort_unstable();
+                match alike.into_iter().next() {
+                    Some(spelling) => *part = spelling,
+                    None => break,
+                }
+            }
+            folder.push(&*part);
+        }
+        ModelName::from_parts(&parts[0], &parts[1], &parts[2], &parts[3]).unwrap_or_else(|_| name.clone())
+    }
+
+    /// # Errors
+    /// [`StoreError::NotFound`]; [`StoreError::BrokenManifest`] for what cannot be read as one.
+    pub fn get(&self, name: &ModelName) -> Result<Tag, StoreError> {
+        let name = self.resolve(name);
+        let (bytes, modified) = self.bytes(&name)?;
+        let manifest = Manifest::parse(&bytes).map_err(|error| StoreError::BrokenManifest {
+            name: name.short(),
+            why: error.to_string(),
+        })?;
+        Ok(Tag {
+            name,
+            manifest,
+            digest: Digest::of(&bytes),
+            modified,
+        })
+    }
+
+    /// The manifest's own bytes and when it was written.
+    ///
+    /// # Errors
+    /// As [`Tags::get`].
+    pub fn bytes(&self, name: &ModelName) -> Result<(Vec<u8>, SystemTime), StoreError> {
+        let path = self.layout.manifest(&self.resolve(name));
+        let file = match fs::File::open(&path) {
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+                return Err(StoreError::NotFound(name.short()));
+            }
+            other => other.map_err(StoreError::io("open", &path))?,
+        };
+        let seen = file.metadata().map_err(StoreError::io("look at", &path))?;
+        if !seen.is_file() {
+            return Err(StoreError::NotFound(name.short()));
+        }
+        let mut bytes = Vec::new();
+        file.take(LARGEST as u64 + 1)
+            .read_to_end(&mut bytes)
+            .map_err(StoreError::io("read", &path))?;
+        Ok((bytes, seen.modified().map_err(StoreError::io("look at", &path))?))
+    }
+
+    /// Points `name` at a manifest, whose bytes are kept as they are.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub(super) fn put(&self, name: &ModelName, manifest: &[u8]) -> Result<(), StoreError> {
+        let path = self.layout.manifest(&self.resolve(name));
+        let folder = path.parent().unwrap_or(&path).to_owned();
+        fs::create_dir_all(&folder).map_err(StoreError::io("make", &folder))?;
+        // The temp file stands at the root of the manifests, four levels above: no reader takes it for a tag.
+        let root = self.layout.manifests();
+        let mut file = tempfile::NamedTempFile::new_in(&root).map_err(StoreError::io("write in", &root))?;
+        let write = |file: &mut tempfile::NamedTempFile| {
+            file.write_all(manifest)?;
+            file.as_file().set_permissions(fs::Permissions::from_mode(0o644))?;
+            file.as_file().sync_all()
+        };
+        write(&mut file).map_err(StoreError::io("write", &path))?;
+        file.persist(&path)
+            .map_err(|error| StoreError::io("rename to", &path)(error.error))?;
+        sync_folder(&folder)
+    }
+
+    /// Removes `name` and the folders above it that are empty then. Gives the manifest, if it could be read.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`]; a file that cannot be removed.
+    pub(super) fn remove(&self, name: &ModelName) -> Result<Option<Manifest>, StoreError> {
+        let name = self.resolve(name);
+        let manifest = match self.get(&name) {
+            Ok(tag) => Some(tag.manifest),
+            Err(error @ StoreError::NotFound(_)) => return Err(error),
+            Err(_) => None,
+        };
+        let path = self.layout.manifest(&name);
+        fs::remove_file(&path).map_err(StoreError::io("remove", &path))?;
+        let root = self.layout.manifests();
+        let mut folder = path.as_path();
+        while let Some(above) = folder
+            .parent()
+            .filter(|above| *above != root && fs::remove_dir(above).is_ok())
+        {
+            folder = above;
+        }
+        Ok(manifest)
+    }
+}
+
+/// The entries of a folder whose names are text, hidden ones left out.
+fn children(folder: &Path) -> Vec<(String, PathBuf)> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    let named = entries.filter_map(|entry| Some((entry.file_name().into_string().ok()?, entry.path())));
+    named.filter(|(name, _)| !name.starts_with('.')).collect()
+}
