@@ -1,0 +1,1 @@
+//! Pulls and pushes against a local registry that can lie.
