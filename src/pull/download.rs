@@ -20,7 +20,7 @@ impl Puller {
         &self,
         name: ModelName,
         insecure: bool,
-    ) -> impl Stream<Item = Result<PullEvent, PullError>> + Send + 'static {
+    ) -> impl Stream<Item = Result<PullEvent, PullError>> + Send + 'static + use<> {
         let puller = self.clone();
         try_stream! {
             yield PullEvent::Manifest;
