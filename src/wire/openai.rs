@@ -1,0 +1,1 @@
+//! OpenAI's API, as Ollama 0.33 speaks it.
