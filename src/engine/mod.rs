@@ -6,6 +6,8 @@
 //!
 //! Invariant: a runner's death is an error of the requests it was serving, and of nothing else.
 
+#[cfg(any(feature = "llama", feature = "mistral", test))]
+mod answer;
 pub mod backend;
 pub mod child;
 #[cfg(any(feature = "llama", feature = "mistral", test))]
@@ -18,6 +20,8 @@ pub mod protocol;
 pub mod request;
 #[cfg(any(feature = "llama", feature = "mistral", test))]
 mod sampler;
+#[cfg(any(feature = "llama", feature = "mistral", test))]
+mod tokens;
 
 pub use event::{Completion, EngineError, FinishReason, RunnerReport, StepEvent, TokenLogprob, Usage};
 pub use request::{Constraint, EmbedReply, EmbedRequest, EngineKind, GenerateRequest, LoadSpec, PromptPart};

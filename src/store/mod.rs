@@ -7,17 +7,27 @@
 //! (write, sync, rename, sync the folder). Nothing half-written is ever visible under its final name.
 
 mod blobs;
+mod config;
+mod details;
 mod error;
 mod gc;
+mod heads;
 mod layout;
 mod manifest;
+pub(crate) mod messages;
+mod model;
+pub mod modelfile;
 mod tags;
+pub(crate) mod view;
 
 pub use blobs::{Blobs, Ingest, Partial};
+pub use config::ModelConfig;
+pub use details::{Capability, ModelDetails};
 pub use error::StoreError;
 pub use gc::Pin;
 pub use layout::Layout;
 pub use manifest::{Descriptor, Manifest, MediaType};
+pub use model::{Model, ModelFormat};
 pub use tags::{Tag, Tags};
 
 use std::path::Path;
@@ -37,6 +47,7 @@ struct Inner {
     blobs: Blobs,
     tags: Tags,
     pins: gc::Pins,
+    heads: heads::Heads,
 }
 
 impl Store {
@@ -56,6 +67,7 @@ impl Store {
                 blobs,
                 tags,
                 pins: gc::Pins::default(),
+                heads: heads::Heads::default(),
             }),
         })
     }

@@ -3,6 +3,7 @@
 //! `cargo test --release --test conformance`; the files come from `$HANZOD_PROMPTS`, by default
 //! `compat-tests/conformance/prompts`. Each id that differs is printed with what came and what was wanted, then a count a file.
 
+mod modelfiles;
 mod options;
 
 use std::collections::BTreeMap;
