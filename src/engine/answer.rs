@@ -49,7 +49,7 @@ pub struct Answer {
     history: Vec<u32>,
     /// Of `history`, where the answer begins.
     answer: usize,
-    /// Bytes of text that went out.
+    /// Bytes of text that went out, of the tokens still in `history`.
     shown: usize,
     usage: Usage,
     began: Instant,
@@ -132,6 +132,11 @@ impl Answer {
     /// Discards the older half of what lies behind the kept tokens: of `history`, the range that is returned.
     pub fn shift(&mut self) -> std::ops::Range<usize> {
         let discarded = self.keep..self.keep + ((self.history.len() - self.keep) / 2).max(1);
+        let unseen = &self.history[discarded.start.max(self.answer).min(discarded.end)..discarded.end];
+        let bytes = unseen
+            .iter()
+            .map(|&token| visible(&self.tokens, &self.preserved, token).len());
+        self.shown = self.shown.saturating_sub(bytes.sum());
         self.answer = self
             .answer
             .saturating_sub(discarded.len())
@@ -424,6 +429,10 @@ mod tests {
         assert_eq!(text, "efghij");
         assert_eq!(steps[4], Next::Full(8));
         assert_eq!(done.tokens, [0, 5, 6, 7, 8, 9]);
+        let mut stopped = request();
+        stopped.sampling.stop = vec!["ij".into()];
+        let (text, done, _) = say(&stopped, &[4, 5, 6, 7, 8, 9, END], 8);
+        assert_eq!((text.as_str(), done.tokens.as_slice()), ("efgh", &[0, 5, 6, 7][..]));
     }
 
     #[test]

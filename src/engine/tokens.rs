@@ -46,6 +46,10 @@ impl Tokens {
         self.pieces.get(token as usize).is_some_and(|piece| piece.special)
     }
 
+    pub fn ends(&self) -> &[u32] {
+        &self.ends
+    }
+
     pub fn is_end(&self, token: u32) -> bool {
         self.ends.contains(&token)
     }
@@ -84,6 +88,7 @@ mod tests {
         };
         let tokens = Tokens::new(vec![piece(b"caf\xc3"), piece(b"\xa9"), piece(b"<|end|>")], vec![2]);
         assert_eq!(tokens.text(&[0, 1, 2, 9]), "café<|end|>");
+        assert_eq!(tokens.ends(), [2]);
         assert!(tokens.is_end(2) && !tokens.is_end(0));
     }
 }
