@@ -22,6 +22,7 @@ mod mistral;
 pub mod process;
 pub mod protocol;
 pub mod request;
+pub mod route;
 #[cfg(any(feature = "llama", feature = "mistral", test))]
 mod sampler;
 #[cfg(any(feature = "llama", feature = "mistral", test))]

@@ -55,7 +55,13 @@ impl ProcessEngine {
 impl Engine for ProcessEngine {
     fn load(&self, spec: LoadSpec) -> BoxFuture<'static, Result<Arc<dyn Runner>, EngineError>> {
         let Self { program, arguments } = self.clone();
-        async move { Ok(Arc::new(ProcessRunner::start(program, arguments, spec).await?) as Arc<dyn Runner>) }.boxed()
+        async move {
+            let checked = spec.clone();
+            let check = tokio::task::spawn_blocking(move || super::route::check(&checked));
+            check.await.unwrap_or_else(|error| Err(error.to_string())).map_err(EngineError::Load)?;
+            Ok(Arc::new(ProcessRunner::start(program, arguments, spec).await?) as Arc<dyn Runner>)
+        }
+        .boxed()
     }
 }
 

@@ -12,6 +12,7 @@ pub mod history;
 mod images;
 pub mod jinja;
 pub mod json_calls;
+pub mod parsers;
 pub mod renderers;
 mod scan;
 #[cfg(test)]
@@ -19,7 +20,6 @@ mod testing;
 pub mod thinking;
 mod turns;
 mod values;
-pub mod parsers;
 
 use crate::types::{Function, Image, Message, Think, Tool};
 
