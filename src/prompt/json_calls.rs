@@ -33,6 +33,9 @@ impl CallTags {
     }
 }
 
+/// What ends a call that stands in Markdown.
+const FENCE: &str = "```";
+
 #[derive(Debug)]
 pub struct JsonCallParser {
     tags: CallTags,
@@ -183,10 +186,11 @@ impl JsonCallParser {
             let first = self.held.chars().next()?;
             let held = self.held.as_str();
             let CallTags { opens, closes, bare } = &self.tags;
-            let begun =
-                |tags: &[String]| tags.iter().filter(|tag| held.starts_with(tag.as_str())).map(String::len).max();
-            let (opened, closed) = (begun(opens), begun(closes));
-            if opens.iter().chain(closes).any(|tag| tag.len() > held.len() && tag.starts_with(held)) {
+            let opens = || opens.iter().map(String::as_str);
+            let closes = || closes.iter().map(String::as_str).chain([FENCE]);
+            let opened = opens().filter(|tag| held.starts_with(tag)).map(str::len).max();
+            let closed = closes().filter(|tag| held.starts_with(tag)).map(str::len).max();
+            if opens().chain(closes()).any(|tag| tag.len() > held.len() && tag.starts_with(held)) {
                 return None;
             }
             if let Some(length) = opened.filter(|length| closed.is_none_or(|closed| *length >= closed)) {
@@ -197,7 +201,7 @@ impl JsonCallParser {
                 self.held.drain(..length);
                 continue;
             }
-            if first.is_whitespace() || ",;[]`".contains(first) {
+            if first.is_whitespace() || ",;[]".contains(first) {
                 self.held.drain(..first.len_utf8());
                 continue;
             }
@@ -315,8 +319,10 @@ impl OutputParser for JsonCallParser {
 
     fn finish(&mut self) -> Result<Vec<Piece>, ParseError> {
         let mut out = Vec::new();
-        let mut tags = self.tags.opens.iter().chain(&self.tags.closes);
-        if self.state != State::Called || !tags.any(|tag| tag.starts_with(&self.held)) {
+        let mut tags = self.tags.opens.iter().chain(&self.tags.closes).map(String::as_str).chain([FENCE]);
+        let part_of_tag = tags.any(|tag| tag.starts_with(&self.held));
+        drop(tags);
+        if self.state != State::Called || !part_of_tag {
             self.release(self.held.len(), &mut out);
         }
         Ok(out)
