@@ -139,6 +139,10 @@ impl Glimmer {
         };
         match calls.filter(|calls| calls.iter().all(meant)) {
             Some(calls) => calls.into_iter().for_each(|call| out.call(call)),
+            // The recipient is said again in the calls, unless it is another's.
+            None if !body.contains(recipient.rsplit('.').next().unwrap_or_default()) => {
+                out.content(&format!("{TO}{recipient}{MESSAGE}{body}"));
+            }
             None => out.content(&body),
         }
     }

@@ -90,7 +90,7 @@ enum State {
     Text,
     Call { tags: usize, body: String },
     AfterCall,
-    Block(usize),
+    Block { which: usize, dropped: String },
 }
 
 /// What a tag in the text stands for.
@@ -215,7 +215,12 @@ impl Tagged {
                     body: String::new(),
                 }
             }
-            Mark::Block(which) => self.state = State::Block(which),
+            Mark::Block(which) => {
+                self.state = State::Block {
+                    which,
+                    dropped: String::new(),
+                }
+            }
             Mark::ThoughtOpen => {
                 out.keep_blanks();
                 out.begin_thinking(thought.trim);
@@ -274,11 +279,15 @@ impl Tagged {
         true
     }
 
-    fn block(&mut self, which: usize, input: &mut Input, out: &mut Out) -> bool {
-        let ([_, close], block) = self.style.blocks[which];
+    fn block(&mut self, input: &mut Input, out: &mut Out) -> bool {
+        let State::Block { which, dropped } = &mut self.state else {
+            return false;
+        };
+        let ([_, close], block) = self.style.blocks[*which];
         let (text, tag) = input.until(&[close]);
-        if block == Block::Text {
-            out.content(&text);
+        match block {
+            Block::Text => out.content(&text),
+            Block::Drop => dropped.push_str(&text),
         }
         if tag.is_some() {
             self.state = State::Text;
@@ -297,15 +306,23 @@ impl Format for Tagged {
             State::Text => self.text(input, out),
             State::Call { .. } => self.call(input, out),
             State::AfterCall => self.after_call(input),
-            State::Block(which) => self.block(which, input, out),
+            State::Block { .. } => self.block(input, out),
         }
     }
 
     fn finish(&mut self, input: &mut Input, out: &mut Out) -> bool {
-        let State::Call { tags, body } = &mut self.state else {
-            return false;
+        let (tags, mut body) = match &mut self.state {
+            State::Call { tags, body } => (*tags, std::mem::take(body)),
+            State::Block { which, dropped } => {
+                // A block that never closed is none.
+                let ([open, _], _) = self.style.blocks[*which];
+                if !dropped.is_empty() {
+                    out.content(&format!("{open}{dropped}"));
+                }
+                return false;
+            }
+            _ => return false,
         };
-        let (tags, mut body) = (*tags, std::mem::take(body));
         let [_, close] = self.style.calls[tags];
         // The value that a closing tag seemed to stand in never ended: the tag was one after all.
         let closed = (self.style.within_value)(&body).then(|| body.find(close)).flatten();
