@@ -12,6 +12,7 @@ use crate::go;
 use crate::prompt::{ParseError, PromptError};
 use crate::scheduler::SchedulerError;
 use crate::store::StoreError;
+use crate::types::name::InvalidName;
 use crate::types::options::OptionError;
 use crate::wire::go_json::JsonError;
 use crate::wire::{anthropic, ollama, openai};
@@ -26,8 +27,8 @@ pub enum ApiError {
     NoBody,
     #[error("request body is larger than {0} bytes")]
     TooLarge(usize),
-    #[error("unauthorized")]
-    Unauthorized,
+    #[error("{0}")]
+    Unauthorized(&'static str),
     #[error("{0}")]
     Forbidden(String),
     #[error("{0}")]
@@ -46,6 +47,10 @@ impl ApiError {
         Self::Invalid(text.into())
     }
 
+    pub fn invalid_name(error: InvalidName) -> Self {
+        Self::Invalid(error.to_string())
+    }
+
     pub fn internal(text: impl ToString) -> Self {
         Self::Internal(text.to_string())
     }
@@ -54,7 +59,7 @@ impl ApiError {
         match self {
             Self::Invalid(_) | Self::NoBody => StatusCode::BAD_REQUEST,
             Self::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::Unauthorized => StatusCode::UNAUTHORIZED,
+            Self::Unauthorized(_) => StatusCode::UNAUTHORIZED,
             Self::Forbidden(_) => StatusCode::FORBIDDEN,
             Self::NotFound(_) => StatusCode::NOT_FOUND,
             Self::NotImplemented(_) => StatusCode::NOT_IMPLEMENTED,

@@ -1,6 +1,9 @@
 //! What is there: `/api/tags`, `/api/ps`, `/api/show`, and the requests that copy and delete.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
+use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
 use super::{Message, is_zero};
@@ -83,9 +86,10 @@ pub struct ShowResponse {
     pub details: Details,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub messages: Vec<Message>,
-    pub model_info: Map<String, Value>,
-    #[serde(skip_serializing_if = "Map::is_empty")]
-    pub projector_info: Map<String, Value>,
+    /// Its values are JSON text already: numbers of several widths, each with its own shortest digits.
+    pub model_info: BTreeMap<String, Box<RawValue>>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub projector_info: BTreeMap<String, Box<RawValue>>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub tensors: Vec<TensorInfo>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
