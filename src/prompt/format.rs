@@ -201,6 +201,21 @@ impl Format {
         Box::new(Reader { thinking, calls })
     }
 
+    /// The text after which the answer proper begins, when the model is to think before it: from there on an answer can be held
+    /// to a form.
+    pub fn end_of_thinking(&self, conversation: &Conversation, rendered: &Rendered) -> Option<String> {
+        let on = conversation.think.is_some_and(Think::is_on);
+        let framed = match self.calls() {
+            Calls::Framed(name) => builtin::end_of_thinking(name),
+            _ => builtin::end_of_thinking(&self.parser),
+        };
+        match self.thinking_tags() {
+            _ if framed.is_some() => framed.filter(|_| on).map(str::to_owned),
+            Some(tags) if on || tags.opened_by(&rendered.text) => Some(tags.close),
+            _ => None,
+        }
+    }
+
     fn thinking_tags(&self) -> Option<Tags> {
         match (&self.renderer, &self.go) {
             (Renderer::Jinja(prompt), _) => prompt.answers().thinking.clone(),
@@ -312,6 +327,12 @@ mod tests {
         let output = "why</think>\nHm.<tool_call>{\"name\":\"get\",\"arguments\":{\"a\":1}}</tool_call>";
         assert_eq!(read(&jinja, output), Answer::new("Hm.", "why", "get{\"a\":1}"));
         assert!(jinja.preserved().contains(&"</think>".to_owned()));
+        let end = |format: &Format, think| {
+            let rendered = format.render(&asked(think)).unwrap();
+            format.end_of_thinking(&asked(think), &rendered)
+        };
+        assert_eq!((end(&go, None), end(&go, Some(Think::On)).as_deref()), (None, Some("</t>")));
+        assert_eq!(end(&jinja, None).as_deref(), Some("</think>"));
     }
 
     #[test]
