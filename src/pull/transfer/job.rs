@@ -37,6 +37,7 @@ pub(super) struct Job {
     received: AtomicU64,
     prefix: watch::Sender<u64>,
     spoiled: AtomicBool,
+    answered: AtomicBool,
 }
 
 struct State {
@@ -72,6 +73,7 @@ impl Job {
             received: AtomicU64::new(0),
             prefix,
             spoiled: AtomicBool::new(false),
+            answered: AtomicBool::new(false),
         }
     }
 
@@ -90,6 +92,15 @@ impl Job {
     /// The system could not write down what it was given: nothing in the file is to be trusted.
     pub(super) fn is_spoiled(&self) -> bool {
         self.spoiled.load(Ordering::Relaxed)
+    }
+
+    /// The server has answered well once: a refusal after that may be an address that has expired.
+    pub(super) fn is_answered(&self) -> bool {
+        self.answered.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn note_answer(&self) {
+        self.answered.store(true, Ordering::Relaxed);
     }
 
     /// Bytes in one request.

@@ -142,12 +142,24 @@ enum Mode {
     Whole,
 }
 
+/// Notes what the server can do, if nothing is known yet.
+fn show(mode: &watch::Sender<Mode>, can: Mode) {
+    mode.send_if_modified(|mode| {
+        let news = *mode == Mode::Unknown;
+        if news {
+            *mode = can;
+        }
+        news
+    });
+}
+
 /// Fetches all that is missing: one connection at first, several once the server has answered with a range.
 async fn fetch(job: &Arc<Job>, remote: &dyn Remote) -> Result<(), PullError> {
     let (mode, _) = watch::channel(Mode::Unknown);
     let lead = async {
         let ended = work(job, remote, &mode).await;
-        mode.send_if_modified(|mode| std::mem::replace(mode, Mode::Whole) == Mode::Unknown);
+        // The helpers wait for nothing any more.
+        show(&mode, Mode::Whole);
         ended
     };
     let helpers = job.settings.streams.min(job.pieces()).saturating_sub(1);
@@ -209,13 +221,7 @@ async fn attempt(
         Content::All if asked.is_some() => return Ok(Some(response)),
         Content::All => {}
         Content::Part(_) => {
-            mode.send_if_modified(|mode| {
-                let news = *mode == Mode::Unknown;
-                if news {
-                    *mode = Mode::Ranges;
-                }
-                news
-            });
+            show(mode, Mode::Ranges);
         }
     }
     pump(job, response, at, range.end).await.map(|()| None)
@@ -247,6 +253,7 @@ async fn whole(job: &Arc<Job>, remote: &dyn Remote, mut unasked: Option<Response
 
 /// Moves a body into the file, from `at` on and not beyond `end`. What came before an error is kept.
 async fn pump(job: &Arc<Job>, response: Response, at: &mut u64, end: u64) -> Result<(), PullError> {
+    job.note_answer();
     let mut body = Body::new(response, &job.settings);
     let mut buffer: Vec<u8> = Vec::new();
     let read = loop {
@@ -302,7 +309,7 @@ impl Patience {
     /// Waits before another try, or gives up.
     async fn wait(&mut self, job: &Job, error: PullError, got: u64) -> Result<(), PullError> {
         let received = job.received();
-        if !error.is_transient() || (error.is_refusal() && received == 0) {
+        if !error.is_transient() || (error.is_refusal() && !job.is_answered()) {
             return Err(error);
         }
         self.fruitless = if received > self.seen { 0 } else { self.fruitless + 1 };
