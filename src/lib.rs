@@ -1,5 +1,6 @@
 //! hanzod: a model server with Ollama's API, and OpenAI's and Anthropic's beside it.
 
+pub mod config;
 pub mod go;
 pub mod types;
 pub mod wire;
@@ -7,6 +8,7 @@ pub mod wire;
 pub mod gguf;
 pub mod store;
 
+pub mod create;
 pub mod prompt;
 pub mod pull;
 

@@ -3,6 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::gguf::GgufError;
 use crate::types::Digest;
 
 #[derive(Debug, thiserror::Error)]
@@ -18,6 +19,11 @@ pub enum StoreError {
     BrokenManifest { name: String, why: String },
     #[error("manifest is not readable: {0}")]
     Manifest(String),
+    /// The model is whole, but no engine here can run it.
+    #[error("model `{name}` cannot be run here: {why}")]
+    Unusable { name: String, why: String },
+    #[error("weights of `{name}` cannot be read: {source}")]
+    Gguf { name: String, source: GgufError },
     #[error("cannot {what} `{path}`: {source}")]
     Io {
         what: &'static str,

@@ -7,18 +7,31 @@
 //! (write, sync, rename, sync the folder). Nothing half-written is ever visible under its final name.
 
 mod blobs;
+mod config;
+mod details;
 mod error;
 mod gc;
+mod heads;
 mod layout;
 mod manifest;
+mod messages;
+mod model;
+pub mod modelfile;
 mod tags;
+mod view;
 
 pub use blobs::{Blobs, Ingest, Partial};
+pub use config::ModelConfig;
+pub use details::{Capability, ModelDetails};
 pub use error::StoreError;
 pub use gc::Pin;
 pub use layout::Layout;
 pub use manifest::{Descriptor, Manifest, MediaType};
+pub use model::{Model, ModelFormat};
 pub use tags::{Tag, Tags};
+
+pub(crate) use messages::to_bytes as message_layer;
+pub(crate) use view::is_clean_path;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -37,6 +50,7 @@ struct Inner {
     blobs: Blobs,
     tags: Tags,
     pins: gc::Pins,
+    heads: heads::Heads,
 }
 
 impl Store {
@@ -56,6 +70,7 @@ impl Store {
                 blobs,
                 tags,
                 pins: gc::Pins::default(),
+                heads: heads::Heads::default(),
             }),
         })
     }

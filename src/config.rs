@@ -1,0 +1,293 @@
+//! Every setting, parsed once. The only reader of the environment.
+//!
+//! `OLLAMA_*` variables are read as Ollama reads them: trimmed of blanks and quotes, empty is unset. A value that cannot be
+//! meant stops the start with its name, where Ollama would go on with a default in silence.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::go::duration::GoDuration;
+use crate::types::KeepAlive;
+
+/// hanzod's own port.
+pub const OWN_PORT: u16 = 3690;
+/// Ollama's port.
+pub const OLLAMA_PORT: u16 = 11434;
+
+/// Where settings come from: the process's environment, or a test's map.
+pub trait Strings {
+    fn get(&self, name: &str) -> Option<String>;
+}
+
+/// The process's environment.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Environment;
+
+impl Strings for Environment {
+    fn get(&self, name: &str) -> Option<String> {
+        std::env::var(name).ok()
+    }
+}
+
+impl<const N: usize> Strings for [(&str, &str); N] {
+    fn get(&self, name: &str) -> Option<String> {
+        self.iter()
+            .find(|(key, _)| *key == name)
+            .map(|(_, value)| (*value).to_owned())
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{name}: {why}: `{value}`")]
+pub struct ConfigError {
+    pub name: &'static str,
+    pub value: String,
+    pub why: &'static str,
+}
+
+/// An address to listen on, or to call.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Endpoint {
+    pub https: bool,
+    /// An IP address or a name, IPv6 without brackets. Empty is every address.
+    pub host: String,
+    pub port: u16,
+}
+
+impl Endpoint {
+    pub fn loopback(port: u16) -> Self {
+        Self {
+            https: false,
+            host: "127.0.0.1".into(),
+            port,
+        }
+    }
+
+    /// `[scheme://]host[:port][/path]` as Ollama reads `OLLAMA_HOST`: the scheme sets the port that is meant, a port that
+    /// is none gives way to the default.
+    pub fn parse(text: &str, default: u16) -> Self {
+        let (scheme, rest) = text.split_once("://").unwrap_or(("", text));
+        let (https, port) = match scheme {
+            "http" => (false, 80),
+            "https" => (true, 443),
+            _ if rest == "ollama.com" => (true, 443),
+            _ => (false, default),
+        };
+        let rest = rest.split('/').next().unwrap_or_default();
+        let (host, given) = match rest.rsplit_once(':') {
+            Some((host, given)) if !host.contains(':') || host.ends_with(']') => (host, Some(given)),
+            _ => (rest, None),
+        };
+        let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
+        let host = if rest.is_empty() { "127.0.0.1".to_owned() } else { host };
+        Self {
+            https,
+            host,
+            port: given.and_then(|given| given.parse().ok()).unwrap_or(port),
+        }
+    }
+
+    /// For a client: an address that means every interface is called on this machine.
+    pub fn url(&self) -> String {
+        let host = match self.host.as_str() {
+            "" | "0.0.0.0" => "127.0.0.1".to_owned(),
+            "::" => "[::1]".to_owned(),
+            host if host.contains(':') => format!("[{host}]"),
+            host => host.to_owned(),
+        };
+        format!("{}://{host}:{}", if self.https { "https" } else { "http" }, self.port)
+    }
+
+    /// What to bind. `None` when the host is a name that does not resolve.
+    pub fn addresses(&self) -> Option<Vec<SocketAddr>> {
+        use std::net::ToSocketAddrs as _;
+        if self.host.is_empty() {
+            return Some(vec![SocketAddr::new(IpAddr::from([0_u16; 8]), self.port)]);
+        }
+        let found: Vec<SocketAddr> = (self.host.as_str(), self.port).to_socket_addrs().ok()?.collect();
+        (!found.is_empty()).then_some(found)
+    }
+}
+
+/// Everything that can be set from outside, resolved.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// hanzod's own address; `None` is off.
+    pub own: Option<Endpoint>,
+    /// The address for Ollama's clients; `None` is off.
+    pub compatible: Option<Endpoint>,
+    /// The compatible address was set, so a client may try it.
+    pub compatible_is_set: bool,
+    pub models: PathBuf,
+    /// Signs requests to Ollama's registry.
+    pub key: PathBuf,
+    /// Where the REPL keeps its lines; `None` when it may not.
+    pub history: Option<PathBuf>,
+    pub keep_alive: KeepAlive,
+    pub load_timeout: Option<Duration>,
+    /// Context of one sequence when nobody says; zero leaves it to the server.
+    pub context_length: u32,
+    /// Sequences at once in one model; zero leaves it to the server.
+    pub num_parallel: u32,
+    /// Zero leaves it to the server.
+    pub max_loaded: usize,
+    pub max_queue: usize,
+    /// Further origins that browsers may call from.
+    pub origins: Vec<String>,
+    pub no_prune: bool,
+    /// Whether a Go template is preferred to the model's own Jinja: `None` decides by what they can do.
+    pub go_template: Option<bool>,
+    /// More log.
+    pub debug: bool,
+}
+
+impl Config {
+    /// # Errors
+    /// [`ConfigError`] for the first value that cannot be meant.
+    pub fn read(strings: &dyn Strings) -> Result<Self, ConfigError> {
+        let text = |name: &str| {
+            let value = strings.get(name)?;
+            let value = value.trim().trim_matches(['"', '\'']).trim().to_owned();
+            (!value.is_empty()).then_some(value)
+        };
+        let home = text("HOME").map_or_else(|| PathBuf::from("/"), PathBuf::from);
+        let number = |name: &'static str, default: u32| match text(name) {
+            None => Ok(default),
+            Some(value) => value.parse().map_err(|_| ConfigError {
+                name,
+                value,
+                why: "is no number of zero or more",
+            }),
+        };
+        let endpoint = |name: &str, port: u16| match text(name).as_deref() {
+            Some("off") => None,
+            Some(value) => Some(Endpoint::parse(value, port)),
+            None => Some(Endpoint::loopback(port)),
+        };
+        let keep_alive = text("OLLAMA_KEEP_ALIVE").map_or(Ok(KeepAlive::DEFAULT), keep_alive)?;
+        let load_timeout = match text("OLLAMA_LOAD_TIMEOUT").map(|value| duration("OLLAMA_LOAD_TIMEOUT", value)) {
+            None => Some(Duration::from_secs(300)),
+            Some(time) => time?.to_std().filter(|time| !time.is_zero()),
+        };
+        let ollama = home.join(".ollama");
+        Ok(Self {
+            own: endpoint("HANZOD_HOST", OWN_PORT),
+            compatible: endpoint("OLLAMA_HOST", OLLAMA_PORT),
+            compatible_is_set: text("OLLAMA_HOST").is_some_and(|value| value != "off"),
+            models: text("OLLAMA_MODELS").map_or_else(|| ollama.join("models"), PathBuf::from),
+            key: ollama.join("id_ed25519"),
+            history: (!boolean(text("OLLAMA_NOHISTORY"))).then(|| ollama.join("history")),
+            keep_alive,
+            load_timeout,
+            context_length: number("OLLAMA_CONTEXT_LENGTH", 0)?,
+            num_parallel: number("OLLAMA_NUM_PARALLEL", 0)?,
+            max_loaded: number("OLLAMA_MAX_LOADED_MODELS", 0)? as usize,
+            max_queue: number("OLLAMA_MAX_QUEUE", 512)? as usize,
+            origins: origins(text("OLLAMA_ORIGINS"))?,
+            no_prune: boolean(text("OLLAMA_NOPRUNE")),
+            go_template: text("OLLAMA_GO_TEMPLATE").map(|value| boolean(Some(value))),
+            debug: boolean(text("OLLAMA_DEBUG")) || boolean(text("HANZOD_DEBUG")),
+        })
+    }
+}
+
+/// Go's ParseBool; whatever it does not know is true, as in Ollama.
+fn boolean(value: Option<String>) -> bool {
+    value.is_some_and(|value| !matches!(value.as_str(), "0" | "f" | "F" | "false" | "FALSE" | "False"))
+}
+
+fn duration(name: &'static str, value: String) -> Result<GoDuration, ConfigError> {
+    if let Ok(seconds) = value.parse::<i64>() {
+        return Ok(GoDuration(seconds.saturating_mul(1_000_000_000)));
+    }
+    GoDuration::parse(&value).map_err(|_| ConfigError {
+        name,
+        value,
+        why: "is no duration such as 5m or 1h30m",
+    })
+}
+
+fn keep_alive(value: String) -> Result<KeepAlive, ConfigError> {
+    duration("OLLAMA_KEEP_ALIVE", value).map(|time| KeepAlive::from_nanos(time.0))
+}
+
+/// `*`, or an origin with a scheme and at most one `*`.
+fn origins(value: Option<String>) -> Result<Vec<String>, ConfigError> {
+    let list = value.unwrap_or_default();
+    let origins: Vec<String> = list
+        .split(',')
+        .map(|item| item.trim().to_owned())
+        .filter(|item| !item.is_empty())
+        .collect();
+    match origins
+        .iter()
+        .find(|item| *item != "*" && (item.matches('*').count() > 1 || !item.contains("://")))
+    {
+        Some(bad) => Err(ConfigError {
+            name: "OLLAMA_ORIGINS",
+            value: bad.clone(),
+            why: "is no origin such as https://x.example",
+        }),
+        None => Ok(origins),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ollama_host_as_ollama_reads_it() {
+        for (text, url) in [
+            ("1.2.3.4", "http://1.2.3.4:11434"),
+            ("1.2.3.4:56", "http://1.2.3.4:56"),
+            ("http://1.2.3.4", "http://1.2.3.4:80"),
+            ("https://x.example", "https://x.example:443"),
+            ("https://x.example:8080/path", "https://x.example:8080"),
+            (":8080", "http://127.0.0.1:8080"),
+            ("1.2.3.4:99999", "http://1.2.3.4:11434"),
+            ("[::1]", "http://[::1]:11434"),
+            ("::1", "http://[::1]:11434"),
+            ("[::1]:1337", "http://[::1]:1337"),
+            ("0.0.0.0", "http://127.0.0.1:11434"),
+        ] {
+            assert_eq!(Endpoint::parse(text, OLLAMA_PORT).url(), url, "{text}");
+        }
+    }
+
+    #[test]
+    fn defaults_and_values() {
+        let config = Config::read(&[("HOME", "/h")]).unwrap();
+        assert_eq!(config.models, PathBuf::from("/h/.ollama/models"));
+        assert_eq!(
+            (config.own, config.compatible),
+            (Some(Endpoint::loopback(3690)), Some(Endpoint::loopback(11434)))
+        );
+        let set = [
+            ("HOME", "/h"),
+            ("OLLAMA_HOST", "off"),
+            ("OLLAMA_MODELS", " \"/m\" "),
+            ("OLLAMA_KEEP_ALIVE", "-1"),
+            ("OLLAMA_ORIGINS", "https://a.example, app://*"),
+        ];
+        let config = Config::read(&set).unwrap();
+        assert_eq!(
+            (config.compatible, config.models, config.keep_alive),
+            (None, "/m".into(), KeepAlive::Forever)
+        );
+        assert_eq!(config.origins, ["https://a.example", "app://*"]);
+    }
+
+    #[test]
+    fn what_cannot_be_meant_is_named() {
+        for (name, value) in [
+            ("OLLAMA_NUM_PARALLEL", "many"),
+            ("OLLAMA_KEEP_ALIVE", "soon"),
+            ("OLLAMA_ORIGINS", "x.example"),
+            ("OLLAMA_MAX_QUEUE", "-1"),
+        ] {
+            assert_eq!(Config::read(&[(name, value)]).unwrap_err().name, name);
+        }
+    }
+}

@@ -1,0 +1,287 @@
+//! With paused time and an engine that loads when it is told to.
+
+use std::collections::VecDeque;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
+use tokio::time::sleep;
+
+use super::*;
+use crate::engine::{EmbedReply, EmbedRequest, EngineKind, GenerateRequest, Runner, StepStream};
+use crate::types::LoadOptions;
+
+#[derive(Default)]
+struct FakeEngine {
+    loads: AtomicUsize,
+    unloads: Arc<AtomicUsize>,
+    aborted: Arc<AtomicUsize>,
+    /// Seconds the next loads take; an error where there is a text.
+    script: Mutex<VecDeque<(u64, Option<&'static str>)>>,
+    alive: Arc<AtomicBool>,
+}
+
+struct FakeRunner {
+    report: RunnerReport,
+    unloads: Arc<AtomicUsize>,
+    alive: Arc<AtomicBool>,
+}
+
+impl Drop for FakeRunner {
+    fn drop(&mut self) {
+        self.unloads.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+struct OnDrop(Arc<AtomicUsize>, bool);
+
+impl Drop for OnDrop {
+    fn drop(&mut self) {
+        if self.1 {
+            self.0.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+}
+
+impl Engine for FakeEngine {
+    fn load(&self, spec: LoadSpec) -> BoxFuture<'static, Result<Arc<dyn Runner>, EngineError>> {
+        self.loads.fetch_add(1, Ordering::SeqCst);
+        self.alive.store(true, Ordering::SeqCst);
+        let (seconds, error) = self.script.lock().unwrap().pop_front().unwrap_or((1, None));
+        let (unloads, alive, aborted) = (self.unloads.clone(), self.alive.clone(), self.aborted.clone());
+        async move {
+            let mut guard = OnDrop(aborted, true);
+            sleep(Duration::from_secs(seconds)).await;
+            guard.1 = false;
+            if let Some(error) = error {
+                return Err(EngineError::Load(error.into()));
+            }
+            let report = RunnerReport {
+                context_length: spec.options.num_ctx as u64,
+                ..RunnerReport::default()
+            };
+            Ok(Arc::new(FakeRunner { report, unloads, alive }) as Arc<dyn Runner>)
+        }
+        .boxed()
+    }
+}
+
+impl Runner for FakeRunner {
+    fn report(&self) -> &RunnerReport {
+        &self.report
+    }
+
+    fn is_alive(&self) -> bool {
+        self.alive.load(Ordering::SeqCst)
+    }
+
+    fn generate(&self, _: GenerateRequest) -> StepStream {
+        Box::pin(futures_util::stream::empty())
+    }
+
+    fn embed(&self, _: EmbedRequest) -> BoxFuture<'static, Result<EmbedReply, EngineError>> {
+        async { Err(EngineError::Invalid("no".into())) }.boxed()
+    }
+
+    fn tokenize(&self, _: String, _: bool) -> BoxFuture<'static, Result<Vec<u32>, EngineError>> {
+        async { Ok(Vec::new()) }.boxed()
+    }
+
+    fn detokenize(&self, _: Vec<u32>) -> BoxFuture<'static, Result<String, EngineError>> {
+        async { Ok(String::new()) }.boxed()
+    }
+}
+
+fn wanted(name: &str) -> Wanted {
+    let options = LoadOptions {
+        num_ctx: 4096,
+        ..LoadOptions::default()
+    };
+    let spec = LoadSpec {
+        engine: EngineKind::Llama,
+        weights: vec![name.into()],
+        adapters: Vec::new(),
+        projectors: Vec::new(),
+        options,
+        parallel: 4,
+        embedding: false,
+    };
+    Wanted {
+        name: name.into(),
+        digest: Digest::of(name.as_bytes()),
+        spec,
+        estimate: 100,
+        keep_alive: None,
+    }
+}
+
+fn start(settings: Settings) -> (Arc<FakeEngine>, Scheduler) {
+    let engine = Arc::new(FakeEngine::default());
+    (engine.clone(), Scheduler::start(engine, settings))
+}
+
+fn plenty() -> Settings {
+    Settings {
+        available: || Some(1 << 40),
+        ..Settings::default()
+    }
+}
+
+async fn names(scheduler: &Scheduler) -> Vec<String> {
+    scheduler
+        .residents()
+        .await
+        .into_iter()
+        .map(|resident| resident.name)
+        .collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn many_requests_share_one_load_and_the_clock_starts_with_the_last() {
+    let (engine, scheduler) = start(plenty());
+    let leases = futures_util::future::join_all((0..8).map(|_| scheduler.acquire(wanted("a")))).await;
+    assert_eq!(engine.loads.load(Ordering::SeqCst), 1);
+    sleep(Duration::from_secs(3600)).await;
+    assert_eq!(names(&scheduler).await, ["a"], "in use, it never expires");
+    drop(leases);
+    sleep(Duration::from_secs(299)).await;
+    assert_eq!(names(&scheduler).await, ["a"]);
+    sleep(Duration::from_secs(2)).await;
+    assert!(names(&scheduler).await.is_empty());
+    assert_eq!(engine.unloads.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_explicit_keep_alive_holds_for_later_requests() {
+    let (_engine, scheduler) = start(plenty());
+    let forever = Wanted {
+        keep_alive: Some(KeepAlive::Forever),
+        ..wanted("a")
+    };
+    drop(scheduler.acquire(forever).await.unwrap());
+    drop(scheduler.acquire(wanted("a")).await.unwrap());
+    sleep(Duration::from_secs(1_000_000)).await;
+    assert_eq!(scheduler.residents().await[0].expires, None);
+    let zero = Wanted {
+        keep_alive: Some(KeepAlive::Unload),
+        ..wanted("a")
+    };
+    drop(scheduler.acquire(zero).await.unwrap());
+    assert!(names(&scheduler).await.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_load_nobody_waits_for_is_ended() {
+    let (engine, scheduler) = start(plenty());
+    engine.script.lock().unwrap().push_back((100, None));
+    let left = tokio::time::timeout(Duration::from_secs(5), scheduler.acquire(wanted("a"))).await;
+    assert!(left.is_err());
+    assert!(names(&scheduler).await.is_empty());
+    tokio::task::yield_now().await;
+    assert_eq!(engine.aborted.load(Ordering::SeqCst), 1);
+    assert!(scheduler.acquire(wanted("a")).await.is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_model_idle_longest_makes_room_and_a_busy_one_is_waited_for() {
+    let (_engine, scheduler) = start(Settings {
+        max_loaded: 2,
+        ..plenty()
+    });
+    drop(scheduler.acquire(wanted("a")).await.unwrap());
+    drop(scheduler.acquire(wanted("b")).await.unwrap());
+    sleep(Duration::from_secs(1)).await;
+    drop(scheduler.acquire(wanted("a")).await.unwrap());
+    let c = scheduler.acquire(wanted("c")).await.unwrap();
+    let mut resident = names(&scheduler).await;
+    resident.sort();
+    assert_eq!(resident, ["a", "c"], "b was idle longest");
+    let a = scheduler.acquire(wanted("a")).await.unwrap();
+    let waiting = tokio::spawn({
+        let scheduler = scheduler.clone();
+        async move { scheduler.acquire(wanted("d")).await }
+    });
+    sleep(Duration::from_secs(60)).await;
+    assert!(!waiting.is_finished(), "all are in use");
+    let again = scheduler.acquire(wanted("c")).await;
+    assert!(again.is_ok(), "what is loaded is served past the queue");
+    drop(a);
+    assert!(waiting.await.unwrap().is_ok());
+    drop((c, again));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_does_not_fit_evicts_but_a_first_model_is_always_tried() {
+    let (engine, scheduler) = start(Settings {
+        available: || Some(10),
+        ..Settings::default()
+    });
+    drop(scheduler.acquire(wanted("a")).await.unwrap());
+    drop(scheduler.acquire(wanted("b")).await.unwrap());
+    assert_eq!(names(&scheduler).await, ["b"]);
+    assert_eq!(engine.unloads.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_larger_context_loads_anew_and_a_smaller_one_does_not() {
+    let (engine, scheduler) = start(plenty());
+    let with_ctx = |num_ctx| {
+        let mut wanted = wanted("a");
+        wanted.spec.options.num_ctx = num_ctx;
+        wanted
+    };
+    let lease = scheduler.acquire(with_ctx(4096)).await.unwrap();
+    drop(scheduler.acquire(with_ctx(1024)).await.unwrap());
+    assert_eq!(engine.loads.load(Ordering::SeqCst), 1);
+    let larger = tokio::spawn({
+        let (scheduler, wanted) = (scheduler.clone(), with_ctx(8192));
+        async move { scheduler.acquire(wanted).await }
+    });
+    sleep(Duration::from_secs(5)).await;
+    assert!(!larger.is_finished(), "the running request is let to end");
+    drop(lease);
+    let lease = larger.await.unwrap().unwrap();
+    assert_eq!(
+        (
+            lease.runner().report().context_length,
+            engine.loads.load(Ordering::SeqCst)
+        ),
+        (8192, 2)
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn errors_reach_everyone_who_waits_and_the_dead_are_loaded_again() {
+    let (engine, scheduler) = start(plenty());
+    engine.script.lock().unwrap().push_back((1, Some("broken")));
+    let results = futures_util::future::join_all((0..3).map(|_| scheduler.acquire(wanted("a")))).await;
+    assert!(
+        results
+            .iter()
+            .all(|result| matches!(result, Err(SchedulerError::Engine(_))))
+    );
+    let lease = scheduler.acquire(wanted("a")).await.unwrap();
+    engine.alive.store(false, Ordering::SeqCst);
+    drop(lease);
+    assert!(names(&scheduler).await.is_empty());
+    assert!(scheduler.acquire(wanted("a")).await.is_ok());
+    assert_eq!(engine.loads.load(Ordering::SeqCst), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_queue_is_bounded_and_a_slow_load_is_given_up() {
+    let (engine, scheduler) = start(Settings {
+        max_queue: 1,
+        ..plenty()
+    });
+    engine.script.lock().unwrap().push_back((10_000, None));
+    let results = tokio::join!(
+        scheduler.acquire(wanted("a")),
+        scheduler.acquire(wanted("b")),
+        scheduler.acquire(wanted("c")),
+    );
+    assert!(matches!(results.0, Err(SchedulerError::Timeout)));
+    assert!(results.1.is_ok());
+    assert!(matches!(results.2, Err(SchedulerError::Busy)));
+}

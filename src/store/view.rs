@@ -1,0 +1,69 @@
+//! A safetensors model as a folder: links that bear the names its makers gave its files.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+
+use super::{Descriptor, MediaType, Model, StoreError};
+
+/// Whether `name` is a clean relative path: slashes between parts that are no dots.
+pub(crate) fn is_clean_path(name: &str) -> bool {
+    !name.contains(['\0', '\\']) && name.split('/').all(|part| !matches!(part, "" | "." | ".."))
+}
+
+impl Model {
+    /// The folder with this model's files, made if it is not there yet.
+    pub(super) fn view(&self) -> Result<PathBuf, StoreError> {
+        let folder = self.store.layout().view(&self.digest);
+        if folder.is_dir() {
+            return Ok(folder);
+        }
+        let views = self.store.layout().views();
+        fs::create_dir_all(&views).map_err(StoreError::io("make", &views))?;
+        let building = tempfile::Builder::new().prefix("building-").tempdir_in(&views);
+        let building = building.map_err(StoreError::io("write in", &views))?;
+        for layer in self.manifest.layers_of(MediaType::File) {
+            self.link(layer, building.path())?;
+        }
+        let building = building.keep();
+        if let Err(error) = fs::rename(&building, &folder) {
+            fs::remove_dir_all(&building).ok();
+            // another request was quicker: its folder has the same links
+            if !folder.is_dir() {
+                return Err(StoreError::io("rename to", &folder)(error));
+            }
+        }
+        Ok(folder)
+    }
+
+    fn link(&self, layer: &Descriptor, folder: &Path) -> Result<(), StoreError> {
+        let name =
+            layer.name.as_deref().filter(|name| is_clean_path(name)).ok_or_else(|| StoreError::BrokenManifest {
+                name: self.name.short(),
+                why: "a file of it has no name or an illegal one".to_owned(),
+            })?;
+        let path = folder.join(name);
+        if let Some(above) = path.parent() {
+            fs::create_dir_all(above).map_err(StoreError::io("make", above))?;
+        }
+        // up from the file's folder to the view, the views, `hanzod` and the store
+        let up = "../".repeat(name.matches('/').count() + 3);
+        let target = Path::new(&up).join("blobs").join(layer.digest.file_name());
+        symlink(target, &path).map_err(StoreError::io("make", &path))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_clean_path;
+
+    #[test]
+    fn only_clean_paths() {
+        for good in ["config.json", "a/b/c.safetensors", "..x", ".hidden"] {
+            assert!(is_clean_path(good), "{good}");
+        }
+        for bad in ["", "/etc/passwd", "../x", "a/../b", "a//b", "a/", "./a", "a\\b", "a\0"] {
+            assert!(!is_clean_path(bad), "{bad}");
+        }
+    }
+}
