@@ -47,13 +47,7 @@ pub(super) async fn run(
         let (partial, file, journal, spans) = blocking(move || resume(partial, size)).await??;
         let resumed = spans.total() > 0;
         let file = (file, partial.path().to_owned());
-        let job = Job::new(
-            (digest, size),
-            settings.clone(),
-            file,
-            (journal, spans),
-            completed.clone(),
-        );
+        let job = Job::new((digest, size), settings.clone(), file, (journal, spans), completed.clone());
         let job = Arc::new(job);
         let actual = match try_join(fetch(&job, &*remote), job.clone().hash()).await {
             Ok(((), actual)) => actual,
@@ -164,11 +158,7 @@ async fn fetch(job: &Arc<Job>, remote: &dyn Remote) -> Result<(), PullError> {
     };
     let helpers = job.settings.streams.min(job.pieces()).saturating_sub(1);
     let helper = || async {
-        let shown = mode
-            .subscribe()
-            .wait_for(|mode| *mode != Mode::Unknown)
-            .await
-            .map(|mode| *mode);
+        let shown = mode.subscribe().wait_for(|mode| *mode != Mode::Unknown).await.map(|mode| *mode);
         match shown {
             Ok(Mode::Ranges) => work(job, remote, &mode).await,
             _ => Ok(None),
@@ -263,11 +253,7 @@ async fn pump(job: &Arc<Job>, response: Response, at: &mut u64, end: u64) -> Res
         }
         match body.next().await {
             Ok(Some(chunk)) if chunk.len() as u64 > room => {
-                break Err(PullError::Size {
-                    digest: job.digest,
-                    expected: job.size,
-                    actual: "more".into(),
-                });
+                break Err(PullError::Size { digest: job.digest, expected: job.size, actual: "more".into() });
             }
             Ok(Some(chunk)) => buffer.extend_from_slice(&chunk),
             Ok(None) => break Ok(()),
@@ -299,11 +285,7 @@ struct Patience {
 
 impl Patience {
     fn new(job: &Job) -> Self {
-        Self {
-            fruitless: 0,
-            streak: 0,
-            seen: job.received(),
-        }
+        Self { fruitless: 0, streak: 0, seen: job.received() }
     }
 
     /// Waits before another try, or gives up.
@@ -319,9 +301,7 @@ impl Patience {
         }
         tracing::debug!(blob.digest = %job.digest, %error, "a connection is tried again");
         self.streak = if got >= WORTH { 0 } else { self.streak + 1 };
-        let wait = error
-            .retry_after()
-            .unwrap_or_else(|| backoff(&job.settings, self.streak));
+        let wait = error.retry_after().unwrap_or_else(|| backoff(&job.settings, self.streak));
         tokio::time::sleep(wait).await;
         Ok(())
     }
@@ -333,10 +313,7 @@ pub(in super::super) fn backoff(settings: &PullSettings, failures: u32) -> Durat
     if failures == 0 {
         return Duration::ZERO;
     }
-    let wait = settings
-        .backoff
-        .saturating_mul(1 << (failures - 1).min(16))
-        .min(LONGEST_BACKOFF);
+    let wait = settings.backoff.saturating_mul(1 << (failures - 1).min(16)).min(LONGEST_BACKOFF);
     let shake = (RandomState::new().hash_one(failures) % 512) as f64 / 1024.0;
     wait.mul_f64(0.75 + shake)
 }
