@@ -1,4 +1,5 @@
 //! The integration tests, in one binary: rooms together, the real program, real models.
 
 mod engine;
+mod registry;
 mod house;
