@@ -15,6 +15,14 @@ pub struct Contract {
     beside: BTreeMap<String, Answers>,
 }
 
+/// An answer to be judged.
+#[derive(Clone, Copy)]
+pub struct Answer<'a> {
+    pub status: u16,
+    pub content_type: Option<&'a str>,
+    pub body: &'a [u8],
+}
+
 pub struct Operation {
     /// In capitals.
     pub method: String,
@@ -64,25 +72,16 @@ impl Contract {
         Ok(Self { operations, schemas: reader.schemas, beside })
     }
 
-    pub fn check(
-        &self,
-        method: &str,
-        path: &str,
-        status: u16,
-        content_type: Option<&str>,
-        body: &[u8],
-    ) -> Result<(), String> {
-        let case = match self.find(method, path) {
-            _ if method == "OPTIONS" => "preflight",
-            Ok(operation) => {
-                let verdict = self.judge(&operation.answers, method, status, content_type, body);
-                return verdict.or_else(|error| self.guarded(status, body).ok_or(error));
-            }
-            Err(case) => case,
+    pub fn check(&self, method: &str, path: &str, answer: &Answer<'_>) -> Result<(), String> {
+        let (case, answers) = match self.find(method, path) {
+            _ if method == "OPTIONS" => ("preflight", &self.beside["preflight"]),
+            Ok(operation) => ("answer", &operation.answers),
+            Err(case) => (case, &self.beside[case]),
         };
-        let answers = self.beside.get(case).ok_or_else(|| format!("no answers for {case} in the documents"))?;
-        let verdict = self.judge(answers, method, status, content_type, body);
-        verdict.or_else(|error| self.guarded(status, body).ok_or_else(|| format!("{case}: {error}")))
+        let verdict = if method == "HEAD" { headless(answers, answer) } else { self.judge(answers, answer) };
+        // guards and redirects stand before every route
+        let other = || self.judge(&self.beside["without-body"], answer);
+        verdict.or_else(|error| other().map_err(|_| format!("{case}: {error}")))
     }
 
     pub fn check_request(&self, method: &str, path: &str, body: &[u8]) -> Result<(), String> {
@@ -102,27 +101,17 @@ impl Contract {
         }
     }
 
-    /// The guards before every route answer without a body.
-    fn guarded(&self, status: u16, body: &[u8]) -> Option<()> {
-        let known = self.beside.get("guard").is_some_and(|answers| answers.contains_key(&status));
-        (known && body.is_empty()).then_some(())
-    }
-
-    fn judge(
-        &self,
-        answers: &Answers,
-        method: &str,
-        status: u16,
-        content_type: Option<&str>,
-        body: &[u8],
-    ) -> Result<(), String> {
+    fn judge(&self, answers: &Answers, answer: &Answer<'_>) -> Result<(), String> {
+        let Answer { status, content_type, body } = *answer;
         let contents = answers.get(&status).ok_or("this status is not in the documents")?;
-        if method == "HEAD" || contents.is_empty() {
-            let text = pieces::shown(&String::from_utf8_lossy(body));
-            return if body.is_empty() { Ok(()) } else { Err(format!("a body where none belongs: {text}")) };
+        if contents.is_empty() {
+            return match content_type {
+                Some(kind) => Err(format!("the content type {kind} of no body")),
+                None => empty(body),
+            };
         }
-        let (kind, parameters) =
-            content_type.ok_or("no content type")?.split_once(';').unwrap_or((content_type.unwrap_or_default(), ""));
+        let content_type = content_type.ok_or("no content type")?;
+        let (kind, parameters) = content_type.split_once(';').unwrap_or((content_type, ""));
         let content = contents.get(kind).ok_or_else(|| format!("the content type {kind} is not in the documents"))?;
         if !["", "charset=utf-8"].contains(&parameters.trim()) {
             return Err(format!("{kind} with {parameters}"));
@@ -175,6 +164,19 @@ impl Contract {
         let verdict = self.schemas.validate(value, schema);
         verdict.map_err(|error| format!("{error:#}\nin {}", pieces::shown(&value.to_string())))
     }
+}
+
+/// The answer to HEAD: whatever it says of its body, there is none.
+fn headless(answers: &Answers, answer: &Answer<'_>) -> Result<(), String> {
+    if !answers.contains_key(&answer.status) {
+        return Err("this status is not in the documents".into());
+    }
+    empty(answer.body)
+}
+
+fn empty(body: &[u8]) -> Result<(), String> {
+    let text = pieces::shown(&String::from_utf8_lossy(body));
+    if body.is_empty() { Ok(()) } else { Err(format!("a body where none belongs: {text}")) }
 }
 
 impl Operation {

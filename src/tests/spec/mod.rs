@@ -13,7 +13,7 @@ mod routes;
 
 use std::sync::LazyLock;
 
-use contract::Contract;
+use contract::{Answer, Contract};
 
 static CONTRACT: LazyLock<Contract> = LazyLock::new(|| Contract::load().expect("the documents of api-spec/"));
 
@@ -22,9 +22,8 @@ static CONTRACT: LazyLock<Contract> = LazyLock::new(|| Contract::load().expect("
 /// # Errors
 /// What is wrong with it, for a person.
 pub fn check(method: &str, path: &str, status: u16, content_type: Option<&str>, body: &[u8]) -> Result<(), String> {
-    CONTRACT
-        .check(method, path, status, content_type, body)
-        .map_err(|error| format!("{method} {path} {status}: {error}"))
+    let answer = Answer { status, content_type, body };
+    CONTRACT.check(method, path, &answer).map_err(|error| format!("{method} {path} {status}: {error}"))
 }
 
 /// Whether a JSON request is one that the documents know. Fields that are `null` count as absent.

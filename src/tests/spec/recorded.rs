@@ -84,13 +84,13 @@ fn what_nobody_knows_is_caught_wherever_it_stands() {
         }
     }
     println!("{tried} changed answers tried");
-    assert!(tried > 10_000, "only {tried} changed answers tried");
+    assert!(tried > 4_000, "only {tried} changed answers tried");
 }
 
 /// The body with one thing changed in one of its lines, in every way: a field more, or an object in place of a value.
 fn changed(body: &str) -> Vec<(String, String)> {
     let lines: Vec<&str> = body.split('\n').collect();
-    let near_an_end = |index: &usize| *index < 6 || index + 12 > lines.len();
+    let near_an_end = |index: &usize| *index < 3 || index + 9 > lines.len();
     let mut changed = Vec::new();
     for index in (0..lines.len()).filter(near_an_end) {
         let (prefix, text) = lines[index].strip_prefix("data: ").map_or(("", lines[index]), |data| ("data: ", data));

@@ -34,17 +34,24 @@ fn statuses_types_and_bodies_that_no_route_gives() {
     refused(("GET", "/api/version", 200, Some("text/plain"), version), "content type");
     refused(("GET", "/api/version", 200, Some("application/json; charset=latin1"), version), "latin1");
     refused(("GET", "/api/version", 200, None, version), "content type");
-    refused(("GET", "/api/version", 200, JSON, "0.33"), "string");
+    refused(("GET", "/api/version", 200, JSON, "0.33"), "want object");
     refused(("GET", "/api/version", 200, JSON, r#"{"version":"v0.33"}"#), "pattern");
     refused(("HEAD", "/api/version", 200, JSON, version), "a body where none belongs");
-    refused(("POST", "/api/copy", 200, JSON, "{}"), "a body where none belongs");
+    refused(("POST", "/api/copy", 200, JSON, ""), "of no body");
+    refused(("POST", "/api/copy", 200, None, "{}"), "a body where none belongs");
     refused(("GET", "/", 200, Some("text/plain"), "Ollama is walking"), "const");
     refused(("GET", "/api/nope", 200, JSON, version), "unknown-path");
     refused(("GET", "/api/nope", 404, JSON, r#"{"error":"no"}"#), "unknown-path");
     refused(("GET", "/api/chat", 405, None, ""), "unknown-method");
     refused(("OPTIONS", "/api/chat", 200, None, ""), "preflight");
     refused(("GET", "/api/version", 403, JSON, r#"{"error":"no"}"#), "status");
-    check("GET", "/api/version", 403, None, b"").unwrap();
+    refused(("POST", "/api/tags/", 307, None, "moved"), "unknown-path");
+    refused(("GET", "/api/tags/", 301, Some("text/html; charset=utf-8"), ""), "unknown-path");
+    for (method, path, status) in
+        [("GET", "/api/version", 403), ("POST", "/api/tags/", 307), ("OPTIONS", "/api/chat", 204)]
+    {
+        check(method, path, status, None, b"").unwrap();
+    }
 }
 
 #[test]
