@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use boon::{Compiler, SchemaIndex, Schemas};
 use serde_json::Value;
 
-use super::document::{Documents, Place, WITH_PATHS};
+use super::document::{Documents, NAMES, Place};
 use super::pieces;
 
 pub struct Contract {
@@ -55,7 +55,7 @@ impl Contract {
         let mut reader = Reader::new(&documents);
         let mut operations = Vec::new();
         let mut beside = BTreeMap::new();
-        for name in WITH_PATHS {
+        for name in NAMES {
             let root = Place::new(name, "");
             for path in reader.keys(&root.child("paths"))? {
                 let item = root.child("paths").child(&path);

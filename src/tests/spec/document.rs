@@ -5,11 +5,10 @@ use std::path::Path;
 
 use serde_json::Value;
 
-/// The documents that have operations; the others are only referred to.
-pub const WITH_PATHS: [&str; 3] = ["ollama.yaml", "openai.yaml", "anthropic.yaml"];
+pub const NAMES: [&str; 3] = ["ollama.yaml", "openai.yaml", "anthropic.yaml"];
 const SCHEME: &str = "spec:///";
 
-/// All files of `api-spec/`, by their names in it.
+/// The documents by their names.
 #[derive(Clone, Debug)]
 pub struct Documents(BTreeMap<String, Value>);
 
@@ -37,12 +36,8 @@ impl Place {
     /// Where a reference that stands here leads.
     pub fn refer(&self, reference: &str) -> Self {
         let (file, pointer) = reference.split_once('#').unwrap_or((reference, ""));
-        let document = match self.document.rsplit_once('/') {
-            _ if file.is_empty() => self.document.clone(),
-            Some((folder, _)) => format!("{folder}/{file}"),
-            None => file.into(),
-        };
-        Self { document, pointer: pointer.into() }
+        let document = if file.is_empty() { &self.document } else { file };
+        Self::new(document, pointer)
     }
 }
 
@@ -50,17 +45,10 @@ impl Documents {
     pub fn load() -> Result<Self, String> {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("api-spec");
         let mut documents = BTreeMap::new();
-        for folder in ["", "schemas/"] {
-            let entries =
-                std::fs::read_dir(root.join(folder)).map_err(|error| format!("api-spec/{folder}: {error}"))?;
-            for path in entries.flatten().map(|entry| entry.path()) {
-                if path.extension().is_some_and(|ending| ending == "yaml") {
-                    let name = format!("{folder}{}", path.file_name().unwrap_or_default().to_string_lossy());
-                    let text = std::fs::read_to_string(&path).map_err(|error| format!("{name}: {error}"))?;
-                    let value = serde_yaml_ng::from_str(&text).map_err(|error| format!("{name}: {error}"))?;
-                    documents.insert(name, value);
-                }
-            }
+        for name in NAMES {
+            let text = std::fs::read_to_string(root.join(name)).map_err(|error| format!("{name}: {error}"))?;
+            let value = serde_yaml_ng::from_str(&text).map_err(|error| format!("{name}: {error}"))?;
+            documents.insert(name.to_owned(), value);
         }
         Ok(Self(documents))
     }

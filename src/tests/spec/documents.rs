@@ -9,8 +9,7 @@ use super::contract::{Contract, compiler};
 use super::document::{Documents, Place};
 
 /// The keywords that the schemas use. An unknown one would be ignored, misspelt ones among them.
-const KEYWORDS: [&str; 32] = [
-    "$defs",
+const KEYWORDS: [&str; 31] = [
     "$ref",
     "additionalProperties",
     "allOf",
@@ -74,7 +73,7 @@ fn schemas(documents: &Documents) -> Vec<Place> {
     for (name, document) in documents.iter() {
         walk(document, &Place::new(name, ""), &mut |value, place| {
             let parent = place.pointer.rsplit_once('/').map_or("", |(parent, _)| parent);
-            let named = ["/components/schemas", "/$defs"].contains(&parent);
+            let named = parent == "/components/schemas";
             let used = place.pointer.ends_with("/schema") || place.pointer.ends_with("/x-last");
             let property = parent.ends_with("/properties");
             if (named || used && !property) && (value.is_object() || value.is_boolean()) {
@@ -107,7 +106,7 @@ fn every_component_is_used() {
     let used: BTreeSet<_> = references(&documents).into_iter().map(|(_, to)| to).collect();
     let mut idle = Vec::new();
     for (name, document) in documents.iter() {
-        for group in ["/components/schemas", "/components/responses", "/components/parameters", "/$defs"] {
+        for group in ["/components/schemas", "/components/responses", "/components/parameters"] {
             let names = document.pointer(group).and_then(Value::as_object).into_iter().flat_map(|group| group.keys());
             let places = names.map(|key| Place::new(name, group).child(key));
             idle.extend(places.filter(|place| !used.contains(place)));
@@ -137,7 +136,7 @@ fn schemas_use_keywords_that_mean_something() {
         for (key, value) in fields {
             let here = place.child(key);
             match key.as_str() {
-                "properties" | "$defs" => {
+                "properties" => {
                     let named = value.as_object().into_iter().flatten();
                     named.for_each(|(name, schema)| look(schema, &here.child(name), wrong));
                 }
