@@ -33,6 +33,9 @@ impl CallTags {
     }
 }
 
+/// What ends a call that stands in Markdown.
+const FENCE: &str = "```";
+
 #[derive(Debug)]
 pub struct JsonCallParser {
     tags: CallTags,
@@ -117,7 +120,8 @@ impl JsonCallParser {
     }
 
     fn opened(&mut self, bare: bool, out: &mut Vec<Piece>) -> Option<()> {
-        let start = self.scan.as_ref().map(|scan| scan.start).or_else(|| self.next_object(self.body));
+        let start =
+            self.scan.as_ref().map(|scan| scan.start).or_else(|| Some(self.body + self.held[self.body..].find('{')?));
         let before = &self.held[self.body..start.unwrap_or(self.held.len())];
         if bare && !self.may_begin_call(before, start) {
             self.state = State::Content;
@@ -136,8 +140,8 @@ impl JsonCallParser {
         let end = scan.end(&self.held)?;
         let Ok(object) = serde_json::from_str::<Map<String, Value>>(&self.held[start..end]) else {
             // the object may begin at an inner brace
-            match self.next_object(start + 1).filter(|_| !bare) {
-                Some(next) => self.scan = Some(ObjectScan::new(next)),
+            match self.held[start + 1..end].find('{').filter(|_| !bare) {
+                Some(inner) => self.scan = Some(ObjectScan::new(start + 1 + inner)),
                 None => self.no_call(end, out),
             }
             return Some(());
@@ -162,10 +166,6 @@ impl JsonCallParser {
         self.state = State::Content;
     }
 
-    fn next_object(&self, from: usize) -> Option<usize> {
-        self.held[from..].find('{').map(|at| from + at)
-    }
-
     /// Without a tag, the text before the object and the object's beginning must look like a call, or it is an answer.
     fn may_begin_call(&self, before: &str, start: Option<usize>) -> bool {
         let before = before.trim_start_matches(|char: char| char.is_whitespace() || char == '[');
@@ -183,10 +183,11 @@ impl JsonCallParser {
             let first = self.held.chars().next()?;
             let held = self.held.as_str();
             let CallTags { opens, closes, bare } = &self.tags;
-            let begun =
-                |tags: &[String]| tags.iter().filter(|tag| held.starts_with(tag.as_str())).map(String::len).max();
-            let (opened, closed) = (begun(opens), begun(closes));
-            if opens.iter().chain(closes).any(|tag| tag.len() > held.len() && tag.starts_with(held)) {
+            let opens = || opens.iter().map(String::as_str);
+            let closes = || closes.iter().map(String::as_str).chain([FENCE]);
+            let opened = opens().filter(|tag| held.starts_with(tag)).map(str::len).max();
+            let closed = closes().filter(|tag| held.starts_with(tag)).map(str::len).max();
+            if opens().chain(closes()).any(|tag| tag.len() > held.len() && tag.starts_with(held)) {
                 return None;
             }
             if let Some(length) = opened.filter(|length| closed.is_none_or(|closed| *length >= closed)) {
@@ -197,7 +198,7 @@ impl JsonCallParser {
                 self.held.drain(..length);
                 continue;
             }
-            if first.is_whitespace() || ",;[]`".contains(first) {
+            if first.is_whitespace() || ",;[]".contains(first) {
                 self.held.drain(..first.len_utf8());
                 continue;
             }
@@ -315,8 +316,10 @@ impl OutputParser for JsonCallParser {
 
     fn finish(&mut self) -> Result<Vec<Piece>, ParseError> {
         let mut out = Vec::new();
-        let mut tags = self.tags.opens.iter().chain(&self.tags.closes);
-        if self.state != State::Called || !tags.any(|tag| tag.starts_with(&self.held)) {
+        let mut tags = self.tags.opens.iter().chain(&self.tags.closes).map(String::as_str).chain([FENCE]);
+        let part_of_tag = tags.any(|tag| tag.starts_with(&self.held));
+        drop(tags);
+        if self.state != State::Called || !part_of_tag {
             self.release(self.held.len(), &mut out);
         }
         Ok(out)

@@ -5,6 +5,9 @@
 //!
 //! Invariant: a parser's joined answer does not depend on how its input was cut, and no text is lost.
 
+mod builtin;
+pub mod choose;
+pub mod format;
 pub mod go_prompt;
 pub mod go_tags;
 pub mod go_template;

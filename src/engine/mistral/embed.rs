@@ -25,15 +25,9 @@ impl Model {
         }
         let limit = usize::try_from(request.max_tokens).unwrap_or(0).min(self.context);
         // All are read first, so that a text that is too long costs nothing.
-        let inputs = request
-            .inputs
-            .iter()
-            .map(|input| self.tokenizer.input(input, request.truncate, limit));
+        let inputs = request.inputs.iter().map(|input| self.tokenizer.input(input, request.truncate, limit));
         let inputs = inputs.collect::<Result<Vec<_>, _>>()?;
-        let mut reply = EmbedReply {
-            vectors: Vec::with_capacity(inputs.len()),
-            prompt_tokens: 0,
-        };
+        let mut reply = EmbedReply { vectors: Vec::with_capacity(inputs.len()), prompt_tokens: 0 };
         for tokens in inputs {
             if cancelled.load(Ordering::Acquire) {
                 return Ok(None);
@@ -67,9 +61,7 @@ fn normalised(mut vector: Vec<f32>) -> Result<Vec<f32>, EngineError> {
         return Err(EngineError::Invalid("embedding contains NaN or Inf values".into()));
     }
     if length > 0.0 {
-        vector
-            .iter_mut()
-            .for_each(|value| *value = (f64::from(*value) / length) as f32);
+        vector.iter_mut().for_each(|value| *value = (f64::from(*value) / length) as f32);
     }
     Ok(vector)
 }

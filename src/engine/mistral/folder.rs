@@ -48,19 +48,12 @@ impl Folder {
         let config = read_json(path, "config.json")?;
         let embedding = spec.embedding || path.join("modules.json").exists();
         let family = family(&config, embedding)?;
-        Ok(Self {
-            path: path.clone(),
-            family,
-            weights: Weights::find(path)?,
-            config,
-        })
+        Ok(Self { path: path.clone(), family, weights: Weights::find(path)?, config })
     }
 
     /// A number of the configuration, which families with pictures keep one level down.
     pub fn number(&self, name: &str) -> Option<u64> {
-        [&self.config[name], &self.config["text_config"][name]]
-            .into_iter()
-            .find_map(Value::as_u64)
+        [&self.config[name], &self.config["text_config"][name]].into_iter().find_map(Value::as_u64)
     }
 
     /// How the weights are quantised, when it is in a way of its own (`gptq`, `awq`, `fp8` …).
@@ -90,11 +83,7 @@ pub fn read_json(folder: &Path, name: &str) -> Result<Value, EngineError> {
     let file = File::open(folder.join(name)).map_err(|error| refuse(format!("cannot read `{name}`: {error}")))?;
     let value: Value = serde_json::from_reader(BufReader::new(file.take(LONGEST_JSON)))
         .map_err(|error| refuse(format!("`{name}` is broken: {error}")))?;
-    if value.is_object() {
-        Ok(value)
-    } else {
-        Err(refuse(format!("`{name}` holds no object")))
-    }
+    if value.is_object() { Ok(value) } else { Err(refuse(format!("`{name}` holds no object"))) }
 }
 
 pub fn refuse(message: impl Into<String>) -> EngineError {

@@ -66,9 +66,7 @@ impl CustomLogitsProcessor for Course {
 impl Model {
     /// Answers `request`; its events tell how it went.
     pub fn generate(&self, sequence: SequenceId, request: &GenerateRequest, cancelled: Arc<AtomicBool>) {
-        let answered = self
-            .answer(sequence, request)
-            .and_then(|answer| self.follow(answer, cancelled));
+        let answered = self.answer(sequence, request).and_then(|answer| self.follow(answer, cancelled));
         if let Err(error) = answered {
             self.events.failed(sequence, error);
         }
@@ -81,26 +79,14 @@ impl Model {
         let prefix = self.tokenizer.prefix().len();
         let prompt = self.tokenizer.prompt(&request.prompt, &self.tokens)?;
         let prompt = answer::fit(prompt, request, prefix, self.context)?;
-        Answer::new(
-            sequence,
-            request,
-            prompt,
-            prefix,
-            self.context,
-            &self.tokens,
-            &self.events,
-        )
+        Answer::new(sequence, request, prompt, prefix, self.context, &self.tokens, &self.events)
     }
 
     /// Lets mistral.rs run until the answer is over.
     fn follow(&self, mut answer: Answer, cancelled: Arc<AtomicBool>) -> Result<(), EngineError> {
         answer.begin(0);
         let mut tokens = answer.history().to_vec();
-        let course = Arc::new(Course {
-            state: Mutex::new((answer, Stage::Running)),
-            cancelled,
-            end: self.end,
-        });
+        let course = Arc::new(Course { state: Mutex::new((answer, Stage::Running)), cancelled, end: self.end });
         loop {
             let result = self.run(RequestMessage::CompletionTokens(tokens), Some(course.clone()));
             let (answer, stage) = &mut *course.state();

@@ -51,41 +51,22 @@ pub fn load(spec: &LoadSpec, events: &Events) -> Result<Loaded, EngineError> {
     let context = trained.map_or(wanted, |trained| trained.min(wanted)) as usize;
 
     let pipeline = pipeline(&folder, &device, context * parallel as usize)?;
-    let metadata = pipeline
-        .try_lock()
-        .map_err(|_| refuse("the model is in use"))?
-        .get_metadata();
+    let metadata = pipeline.try_lock().map_err(|_| refuse("the model is in use"))?.get_metadata();
     let context = context.min(metadata.max_seq_len);
-    let (float, cache) = (
-        metadata.activation_dtype.size_in_bytes() as u64,
-        metadata.model_metadata.as_ref(),
-    );
+    let (float, cache) = (metadata.activation_dtype.size_in_bytes() as u64, metadata.model_metadata.as_ref());
     let cache = cache.map_or(0, |model| model.num_layers() * model.kv_cache_elements_per_token()) as u64 * float;
     let size = folder.weights.floats * float + folder.weights.others + cache * context as u64 * u64::from(parallel);
 
     let slots = NonZeroUsize::new(parallel as usize).unwrap_or(NonZeroUsize::MIN);
     let scheduler = match metadata.cache_config.clone() {
-        Some(config) => SchedulerConfig::PagedAttentionMeta {
-            max_num_seqs: slots.get(),
-            config,
-        },
-        None => SchedulerConfig::DefaultScheduler {
-            method: DefaultSchedulerMethod::Fixed(slots),
-        },
+        Some(config) => SchedulerConfig::PagedAttentionMeta { max_num_seqs: slots.get(), config },
+        None => SchedulerConfig::DefaultScheduler { method: DefaultSchedulerMethod::Fixed(slots) },
     };
     let engine = start(&pipeline, &scheduler)?;
-    let requests = engine
-        .get_sender(None)
-        .map_err(|error| refuse(format!("mistral.rs does not start: {error}")))?;
+    let requests = engine.get_sender(None).map_err(|error| refuse(format!("mistral.rs does not start: {error}")))?;
 
     let special = |end: &&u32| tokens.is_special(**end);
-    let end = tokens
-        .ends()
-        .iter()
-        .find(special)
-        .or(tokens.ends().first())
-        .copied()
-        .unwrap_or(0);
+    let end = tokens.ends().iter().find(special).or(tokens.ends().first()).copied().unwrap_or(0);
     let bos = tokenizer.prefix();
     let report = RunnerReport {
         context_length: context as u64,
@@ -116,11 +97,7 @@ fn device(spec: &LoadSpec) -> Result<Device, EngineError> {
     if spec.options.num_gpu == 0 {
         return Ok(Device::Cpu);
     }
-    let ordinal = spec
-        .options
-        .main_gpu
-        .and_then(|gpu| usize::try_from(gpu).ok())
-        .unwrap_or(0);
+    let ordinal = spec.options.main_gpu.and_then(|gpu| usize::try_from(gpu).ok()).unwrap_or(0);
     caught(|| match Device::cuda_if_available(ordinal)? {
         Device::Cpu => Ok(Device::metal_if_available(ordinal)?),
         device => Ok(device),
@@ -137,16 +114,8 @@ fn describe(device: &Device) -> String {
                 ("AVX512", cfg!(target_feature = "avx512f")),
                 ("NEON", cfg!(target_feature = "neon")),
             ];
-            let kernels: Vec<&str> = kernels
-                .iter()
-                .filter(|(_, there)| *there)
-                .map(|(name, _)| *name)
-                .collect();
-            if kernels.is_empty() {
-                "CPU".into()
-            } else {
-                format!("CPU ({})", kernels.join(", "))
-            }
+            let kernels: Vec<&str> = kernels.iter().filter(|(_, there)| *there).map(|(name, _)| *name).collect();
+            if kernels.is_empty() { "CPU".into() } else { format!("CPU ({})", kernels.join(", ")) }
         }
         device => format!("{:?}", device.location()),
     }
@@ -157,11 +126,7 @@ type SharedPipeline = Arc<Mutex<dyn Pipeline + Send + Sync>>;
 /// `room` is the tokens of all sequences together, for which a paged cache is laid out.
 fn pipeline(folder: &Folder, device: &Device, room: usize) -> Result<SharedPipeline, EngineError> {
     // On a CPU "auto" would come to F16, which candle's kernels turn into F32 value by value: slower, and with less range.
-    let dtype = if device.is_cpu() {
-        ModelDType::F32
-    } else {
-        ModelDType::Auto
-    };
+    let dtype = if device.is_cpu() { ModelDType::F32 } else { ModelDType::Auto };
     let name = folder.path.display().to_string();
     caught(|| {
         let (loader, paths, paged): (Box<dyn Loader>, Box<dyn ModelPaths>, _) = match &folder.family {
@@ -175,11 +140,7 @@ fn pipeline(folder: &Folder, device: &Device, room: usize) -> Result<SharedPipel
             }
             Family::Embedding(kind) => {
                 let builder = EmbeddingLoaderBuilder::new(EmbeddingSpecificConfig::default(), None, Some(name));
-                (
-                    builder.build(Some(kind.clone())),
-                    Box::new(embedding_paths(folder)?),
-                    None,
-                )
+                (builder.build(Some(kind.clone())), Box::new(embedding_paths(folder)?), None)
             }
         };
         // In-situ quantisation, when it comes, is the argument before the last: `mistralrs::parse_isq_value` reads its name.

@@ -73,11 +73,7 @@ fn dispatch(model: &Model, commands: &mpsc::Receiver<Command>, jobs: mpsc::Sende
         let (sequence, ask) = match command {
             Command::Generate { sequence, request } => (sequence, Ask::Generate(request)),
             Command::Embed { sequence, request } => (sequence, Ask::Embed(request)),
-            Command::Tokenize {
-                sequence,
-                text,
-                add_special,
-            } => {
+            Command::Tokenize { sequence, text, add_special } => {
                 model.tokenize(sequence, &text, add_special);
                 continue;
             }
@@ -97,12 +93,7 @@ fn dispatch(model: &Model, commands: &mpsc::Receiver<Command>, jobs: mpsc::Sende
         cancels.retain(|_, cancel| cancel.strong_count() > 0);
         cancels.insert(sequence, Arc::downgrade(&cancelled));
         // Workers take jobs for as long as this sender lives.
-        jobs.send(Job {
-            sequence,
-            ask,
-            cancelled,
-        })
-        .ok();
+        jobs.send(Job { sequence, ask, cancelled }).ok();
     }
 }
 
@@ -110,12 +101,7 @@ fn dispatch(model: &Model, commands: &mpsc::Receiver<Command>, jobs: mpsc::Sende
 fn work(model: &Model, queue: &Mutex<mpsc::Receiver<Job>>) {
     loop {
         let job = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
-        let Ok(Job {
-            sequence,
-            ask,
-            cancelled,
-        }) = job
-        else {
+        let Ok(Job { sequence, ask, cancelled }) = job else {
             return;
         };
         if cancelled.load(Ordering::Acquire) {

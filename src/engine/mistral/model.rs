@@ -71,10 +71,10 @@ impl Model {
         while let Some(response) = responses.blocking_recv() {
             match response {
                 Response::InternalError(error) | Response::ValidationError(error) => {
-                    result = Err(EngineError::Failed(error.to_string()));
+                    result = Err(EngineError::Failed(panics::first_line(&error.to_string())));
                 }
                 Response::ModelError(error, _) | Response::CompletionModelError(error, _) => {
-                    result = Err(EngineError::Failed(error));
+                    result = Err(EngineError::Failed(panics::first_line(&error)));
                 }
                 Response::Embeddings { embeddings, .. } => result = Ok(Some(embeddings)),
                 _ => {}

@@ -21,10 +21,7 @@ impl Watch {
         let fatal = Arc::new(AtomicBool::new(false));
         let ends = fatal.clone();
         panic::set_hook(Box::new(move |info| {
-            let place = info
-                .location()
-                .map(|location| format!(" at {location}"))
-                .unwrap_or_default();
+            let place = info.location().map(|location| format!(" at {location}")).unwrap_or_default();
             let message = format!("panic{place}: {}", words(info.payload()));
             if ends.load(Ordering::Acquire) {
                 end(&message);
@@ -50,16 +47,17 @@ pub fn end(message: &str) -> ! {
 /// What `load` gives; its panic is an error like any other.
 pub fn caught<T>(load: impl FnOnce() -> anyhow::Result<T>) -> Result<T, EngineError> {
     match panic::catch_unwind(AssertUnwindSafe(load)) {
-        Ok(loaded) => loaded.map_err(|error| EngineError::Load(format!("{error:#}"))),
-        Err(payload) => Err(EngineError::Load(format!(
-            "mistral.rs cannot load this model: {}",
-            words(&*payload)
-        ))),
+        Ok(loaded) => loaded.map_err(|error| EngineError::Load(first_line(&format!("{error:#}")))),
+        Err(payload) => Err(EngineError::Load(format!("mistral.rs cannot load this model: {}", words(&*payload)))),
     }
+}
+
+/// An error's text without the backtrace that candle hangs on it.
+pub fn first_line(text: &str) -> String {
+    text.lines().next().unwrap_or_default().to_owned()
 }
 
 fn words(payload: &(dyn Any + Send)) -> &str {
     let text = payload.downcast_ref::<&str>().copied();
-    text.or_else(|| payload.downcast_ref::<String>().map(String::as_str))
-        .unwrap_or("no message")
+    text.or_else(|| payload.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message")
 }

@@ -13,14 +13,7 @@ use crate::engine::tokens::{Piece, Tokens};
 const MOST_TOKENS: u32 = 1 << 22;
 
 /// Tokens that end a turn in the chat formats of the field, for folders whose files name only the end of a text.
-const ENDS: [&str; 6] = [
-    "<|im_end|>",
-    "<|eot_id|>",
-    "<|eom_id|>",
-    "<end_of_turn>",
-    "<|endoftext|>",
-    "<|end_of_text|>",
-];
+const ENDS: [&str; 6] = ["<|im_end|>", "<|eot_id|>", "<|eom_id|>", "<end_of_turn>", "<|endoftext|>", "<|end_of_text|>"];
 
 /// Turns text into tokens.
 pub struct Tokenizer {
@@ -40,21 +33,14 @@ impl Tokenizer {
         let broken = |error: &dyn std::fmt::Display| refuse(format!("`tokenizer.json` is broken: {error}"));
         let text = serde_json::to_string(&json).map_err(|error| broken(&error))?;
         let mut inner: tokenizers::Tokenizer = text.parse().map_err(|error| broken(&error))?;
-        inner
-            .with_padding(None)
-            .with_truncation(None)
-            .map_err(|error| broken(&error))?;
+        inner.with_padding(None).with_truncation(None).map_err(|error| broken(&error))?;
 
         let pieces = pieces(&inner, has_byte_level(&json["decoder"])).map_err(|error| broken(&error))?;
         let ends = ends(folder, &inner);
         if ends.is_empty() && !embedding {
             return Err(refuse("the model's folder does not say which token ends an answer"));
         }
-        let mut tokenizer = Self {
-            inner,
-            prefix: Vec::new(),
-            suffix: Vec::new(),
-        };
+        let mut tokenizer = Self { inner, prefix: Vec::new(), suffix: Vec::new() };
         let (bare, whole) = (tokenizer.encode("a", false)?, tokenizer.encode("a", true)?);
         if let Some(at) = whole.windows(bare.len().max(1)).position(|window| window == bare) {
             tokenizer.prefix = whole[..at].to_vec();
@@ -71,9 +57,7 @@ impl Tokenizer {
     /// When the tokenizer fails.
     pub fn encode(&self, text: &str, add_special: bool) -> Result<Vec<u32>, EngineError> {
         let encoding = self.inner.encode_fast(text, add_special);
-        encoding
-            .map(|encoding| encoding.get_ids().to_vec())
-            .map_err(|error| EngineError::Failed(error.to_string()))
+        encoding.map(|encoding| encoding.get_ids().to_vec()).map_err(|error| EngineError::Failed(error.to_string()))
     }
 
     /// A prompt's tokens. What the tokenizer puts before a text stands at the front, unless the prompt has it already.
@@ -134,20 +118,11 @@ fn pieces(tokenizer: &tokenizers::Tokenizer, byte_level: bool) -> Result<Vec<Pie
             Some(bytes) => text.chars().map(|character| bytes.get(&character).copied()).collect(),
             None => fallback_byte(&text).map(|byte| vec![byte]),
         }
-        .unwrap_or_else(|| {
-            if byte_level {
-                text.into_bytes()
-            } else {
-                text.replace('▁', " ").into_bytes()
-            }
-        });
+        .unwrap_or_else(|| if byte_level { text.into_bytes() } else { text.replace('▁', " ").into_bytes() });
     }
     for (id, token) in tokenizer.get_added_tokens_decoder() {
         if let Some(piece) = pieces.get_mut(id as usize) {
-            *piece = Piece {
-                bytes: token.content.into_bytes(),
-                special: token.special,
-            };
+            *piece = Piece { bytes: token.content.into_bytes(), special: token.special };
         }
     }
     Ok(pieces)
@@ -187,28 +162,87 @@ fn ends(folder: &Folder, tokenizer: &tokenizers::Tokenizer) -> Vec<u32> {
         }
     }
     let config = read_json(&folder.path, "tokenizer_config.json").unwrap_or_default();
-    let named = [&config["eos_token"], &config["eos_token"]["content"]]
-        .into_iter()
-        .find_map(Value::as_str);
-    let special: BTreeSet<u32> = tokenizer
-        .get_added_tokens_decoder()
-        .into_iter()
-        .filter(|(_, token)| token.special)
-        .map(|(id, _)| id)
-        .collect();
-    let known = ENDS
-        .iter()
-        .filter_map(|text| tokenizer.token_to_id(text))
-        .filter(|id| special.contains(id));
+    let named = [&config["eos_token"], &config["eos_token"]["content"]].into_iter().find_map(Value::as_str);
+    let special: BTreeSet<u32> =
+        tokenizer.get_added_tokens_decoder().into_iter().filter(|(_, token)| token.special).map(|(id, _)| id).collect();
+    let known = ENDS.iter().filter_map(|text| tokenizer.token_to_id(text)).filter(|id| special.contains(id));
     let ends = ends.into_iter().filter_map(|id| u32::try_from(id).ok());
     let mut unique = Vec::new();
-    for id in ends
-        .chain(named.and_then(|text| tokenizer.token_to_id(text)))
-        .chain(known)
-    {
+    for id in ends.chain(named.and_then(|text| tokenizer.token_to_id(text))).chain(known) {
         if tokenizer.id_to_token(id).is_some() && !unique.contains(&id) {
             unique.push(id);
         }
     }
     unique
+}
+
+#[cfg(test)]
+mod tests {
+    use mistralrs::NormalLoaderType;
+
+    use super::*;
+    use crate::engine::mistral::folder::Family;
+    use crate::engine::mistral::weights::Weights;
+
+    /// A tokenizer of single characters that puts `<s>` before a text and `</s>` behind it.
+    fn tokenizer() -> (Tokenizer, Tokens) {
+        let folder = tempfile::tempdir().unwrap();
+        let special = |id: u32, content: &str, special: bool| {
+            serde_json::json!({"id": id, "content": content, "single_word": false, "lstrip": false, "rstrip": false,
+                "normalized": false, "special": special})
+        };
+        let around = |id: &str| serde_json::json!({"SpecialToken": {"id": id, "type_id": 0}});
+        let json = serde_json::json!({
+            "version": "1.0",
+            "added_tokens": [special(0, "<s>", true), special(1, "</s>", true), special(2, "<call>", false)],
+            "post_processor": {"type": "TemplateProcessing",
+                "single": [around("<s>"), {"Sequence": {"id": "A", "type_id": 0}}, around("</s>")], "pair": [],
+                "special_tokens": {"<s>": {"id": "<s>", "ids": [0], "tokens": ["<s>"]},
+                    "</s>": {"id": "</s>", "ids": [1], "tokens": ["</s>"]}}},
+            "decoder": {"type": "Sequence", "decoders": [{"type": "ByteFallback"}, {"type": "Fuse"}]},
+            "model": {"type": "BPE", "vocab": {"<s>": 0, "</s>": 1, "<call>": 2, "▁": 3, "a": 4, "b": 5, "<0x0A>": 6,
+                "▁a": 7}, "merges": ["▁ a"], "byte_fallback": true}
+        });
+        std::fs::write(folder.path().join("tokenizer.json"), json.to_string()).unwrap();
+        std::fs::write(folder.path().join("tokenizer_config.json"), r#"{"eos_token": {"content": "</s>"}}"#).unwrap();
+        let folder = Folder {
+            path: folder.path().to_owned(),
+            family: Family::Text(NormalLoaderType::Llama),
+            config: serde_json::json!({"eos_token_id": [1, 99]}),
+            weights: Weights { files: Vec::new(), floats: 0, others: 0 },
+        };
+        Tokenizer::open(&folder, false).unwrap()
+    }
+
+    #[test]
+    fn pieces_are_the_bytes_of_text() {
+        let (_, tokens) = tokenizer();
+        assert_eq!((tokens.count(), tokens.ends()), (8, &[1][..]));
+        assert_eq!((tokens.bytes(7), tokens.bytes(6), tokens.bytes(2)), (&b" a"[..], &b"\n"[..], &b"<call>"[..]));
+        assert!(tokens.is_special(0) && !tokens.is_special(2));
+        let bytes = byte_level_bytes();
+        assert_eq!(
+            (bytes.len(), bytes[&'Ġ'], bytes[&'Ċ'], bytes[&'!'], bytes[&'\u{143}']),
+            (256, b' ', b'\n', b'!', 0xAD)
+        );
+    }
+
+    #[test]
+    fn a_prompt_begins_once_and_does_not_end() {
+        let (tokenizer, tokens) = tokenizer();
+        assert_eq!((tokenizer.prefix.as_slice(), tokenizer.suffix.as_slice()), (&[0][..], &[1][..]));
+        let prompt = |text: &str| tokenizer.prompt(&[PromptPart::Text(text.into())], &tokens).unwrap();
+        assert_eq!(prompt("ab<call>"), [0, 4, 5, 2]);
+        assert_eq!(prompt("<s>ab"), [0, 4, 5]);
+        let unknown = tokenizer.prompt(&[PromptPart::Tokens(vec![4, 8])], &tokens);
+        assert_eq!(unknown, Err(EngineError::Invalid("the model has no token 8".into())));
+    }
+
+    #[test]
+    fn an_input_that_is_cut_keeps_its_ends() {
+        let (tokenizer, _) = tokenizer();
+        assert_eq!(tokenizer.input("abab", true, 6).unwrap(), [0, 4, 5, 4, 5, 1]);
+        assert_eq!(tokenizer.input("abab", true, 4).unwrap(), [0, 4, 5, 1]);
+        assert!(tokenizer.input("abab", true, 2).is_err() && tokenizer.input("abab", false, 5).is_err());
+    }
 }

@@ -35,11 +35,7 @@ impl Weights {
     /// # Errors
     /// When there are none, or a file is not whole.
     pub fn find(folder: &Path) -> Result<Self, EngineError> {
-        let mut weights = Self {
-            files: files(folder)?,
-            floats: 0,
-            others: 0,
-        };
+        let mut weights = Self { files: files(folder)?, floats: 0, others: 0 };
         for file in weights.files.clone() {
             let header = header(&file).map_err(|error| {
                 let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
@@ -48,10 +44,7 @@ impl Weights {
             for tensor in header.values() {
                 match tensor.dtype.as_str() {
                     "F64" | "F32" | "F16" | "BF16" => {
-                        let elements = tensor
-                            .shape
-                            .iter()
-                            .fold(1_u64, |product, size| product.saturating_mul(*size));
+                        let elements = tensor.shape.iter().fold(1_u64, |product, size| product.saturating_mul(*size));
                         weights.floats = weights.floats.saturating_add(elements);
                     }
                     _ => weights.others += tensor.data_offsets.1 - tensor.data_offsets.0,
@@ -87,11 +80,7 @@ fn files(folder: &Path) -> Result<Vec<PathBuf>, EngineError> {
     let mut files: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
     files.retain(|file| file.extension().is_some_and(|extension| extension == "safetensors"));
     files.sort();
-    if files.is_empty() {
-        Err(refuse("the model's folder has no safetensors file"))
-    } else {
-        Ok(files)
-    }
+    if files.is_empty() { Err(refuse("the model's folder has no safetensors file")) } else { Ok(files) }
 }
 
 fn header(path: &Path) -> Result<BTreeMap<String, Tensor>, String> {
@@ -126,4 +115,48 @@ fn header(path: &Path) -> Result<BTreeMap<String, Tensor>, String> {
         tensors.insert(name, tensor);
     }
     Ok(tensors)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn safetensors(header: &str, data: usize) -> Vec<u8> {
+        let mut file = (header.len() as u64).to_le_bytes().to_vec();
+        file.extend(header.as_bytes());
+        file.resize(file.len() + data, 0);
+        file
+    }
+
+    #[test]
+    fn the_index_names_the_files() {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |name: &str, content: &[u8]| fs::write(folder.path().join(name), content).unwrap();
+        let half = r#"{"__metadata__":{"format":"pt"},"a":{"dtype":"F16","shape":[2,3],"data_offsets":[0,12]}}"#;
+        let packed = r#"{"b":{"dtype":"U32","shape":[2],"data_offsets":[0,8]}}"#;
+        write("one.safetensors", &safetensors(half, 12));
+        write("two.safetensors", &safetensors(packed, 8));
+        write("three.safetensors", b"not asked for");
+        let index = |name: &str| format!(r#"{{"weight_map":{{"a":"{name}","b":"two.safetensors"}}}}"#);
+        write("model.safetensors.index.json", index("one.safetensors").as_bytes());
+        let weights = Weights::find(folder.path()).unwrap();
+        assert_eq!((weights.files.len(), weights.floats, weights.others), (2, 6, 8));
+        write("model.safetensors.index.json", index("../one.safetensors").as_bytes());
+        assert!(Weights::find(folder.path()).is_err());
+    }
+
+    #[test]
+    fn hostile_headers_are_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        for (header, words) in [
+            (r#"{"a":{"dtype":"F16","shape":[2],"data_offsets":[0,5]}}"#, "is cut off"),
+            (r#"{"a":{"dtype":"F16","shape":[2],"data_offsets":[4,0]}}"#, "broken header at `a`"),
+            (r#"{"a":{"dtype":"F16","shape":[-2],"data_offsets":[0,4]}}"#, "broken header at `a`"),
+            (r#"{"a":"#, "broken header"),
+        ] {
+            fs::write(folder.path().join("model.safetensors"), safetensors(header, 4)).unwrap();
+            let refused = Weights::find(folder.path());
+            assert!(matches!(&refused, Err(EngineError::Load(text)) if text.contains(words)), "{refused:?}");
+        }
+    }
 }

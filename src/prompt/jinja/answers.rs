@@ -19,21 +19,21 @@ pub enum Calls {
     None,
     /// JSON, in these tags.
     Json(CallTags),
-    /// As this built-in parser reads answers, thinking included.
+    /// As this built-in parser reads them.
     Builtin(&'static str),
+    /// The model puts all it writes into frames, which this built-in parser reads.
+    Framed(&'static str),
 }
 
-/// Texts that all stand in a template, and the built-in parser that reads what its model writes.
-const BUILTIN: [(&[&str], &str); 9] = [
-    (&["<|start|>", "<|channel|>", "<|message|>"], "harmony"),
-    (&["<|tool_call>", "<|channel>"], "gemma4"),
-    (&["<function=", "<parameter=", "<think>"], "qwen3.5"),
-    (&["<function=", "<parameter="], "qwen3-coder"),
-    (&["<arg_key>", "<arg_value>"], "glm-4.7"),
-    (&["<|START_ACTION|>", "<|START_THINKING|>"], "cohere"),
-    (&["<|tool_call_start|>", "<|tool_call_end|>", "<think>"], "lfm2-thinking"),
-    (&["<|tool_call_start|>", "<|tool_call_end|>"], "lfm2"),
-    (&["<start_function_call>"], "functiongemma"),
+/// Texts that all stand in a template, and how what its model writes is read.
+const BUILTIN: [(&[&str], Calls); 7] = [
+    (&["<|start|>", "<|channel|>", "<|message|>"], Calls::Framed("harmony")),
+    (&["<|tool_call>", "<|channel>"], Calls::Framed("gemma4")),
+    (&["<|START_ACTION|>", "<|START_THINKING|>"], Calls::Framed("cohere")),
+    (&["<function=", "<parameter="], Calls::Builtin("qwen3-coder")),
+    (&["<arg_key>", "<arg_value>"], Calls::Builtin("glm-4.7")),
+    (&["<|tool_call_start|>", "<|tool_call_end|>"], Calls::Builtin("lfm2")),
+    (&["<start_function_call>"], Calls::Builtin("functiongemma")),
 ];
 
 /// A text in a template, and the tags of the calls that it tells of. The first that is found counts.
@@ -85,11 +85,11 @@ impl Answers {
 
 impl Calls {
     fn of(text: &str) -> Self {
+        if let Some((_, calls)) = BUILTIN.iter().find(|(marks, _)| marks.iter().all(|mark| text.contains(mark))) {
+            return calls.clone();
+        }
         if !text.contains("tool") && !text.contains("function") {
             return Self::None;
-        }
-        if let Some((_, name)) = BUILTIN.iter().find(|(marks, _)| marks.iter().all(|mark| text.contains(mark))) {
-            return Self::Builtin(name);
         }
         if let Some((_, opens, closes)) = JSON.iter().find(|(mark, ..)| text.contains(mark)) {
             return Self::Json(CallTags::tagged(opens, closes));

@@ -3,6 +3,7 @@
 //! `cargo test --release --test conformance`; the files come from `$HANZOD_PROMPTS`, by default
 //! `compat-tests/conformance/prompts`. Each id that differs is printed with what came and what was wanted, then a count a file.
 
+mod any_text;
 mod decode;
 mod generic;
 mod modelfiles;

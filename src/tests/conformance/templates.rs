@@ -14,6 +14,8 @@ use super::decode;
 fn templates() {
     let better = BTreeMap::from([
         ("templates/msg/merged-extras", "thinking and calls of the second of two messages of one role are lost"),
+        ("templates/msg/tools-json", "a tool's function prints as a Go struct, where templates want JSON"),
+        ("templates/msg/tools-params", "a tool's parameters print as a Go struct, where templates want JSON"),
         ("templates/lang/define", "a block that exists cannot be called without a pipeline"),
         ("templates/legacy/function-after-cut", "the last turn knows no functions"),
         ("templates/legacy/json-before-cut", "the last turn knows no functions"),
@@ -52,13 +54,31 @@ fn rendered(case: &Value) -> Result<(String, Vec<String>), String> {
     }
     if let Some(limit) = case["num_ctx"].as_u64() {
         let limit = usize::try_from(limit).map_err(|error| error.to_string())?;
-        let words = async |messages: &[_]| {
-            let given = Conversation { messages: messages.to_vec(), ..given.clone() };
-            template.render(&given).map(|rendered| rendered.text.split_whitespace().count())
+        let words = |messages| {
+            let rendered = template.render(&Conversation { messages, ..given.clone() });
+            std::future::ready(rendered.map(|rendered| rendered.text.split_whitespace().count()))
         };
         let fitting = history::fit(&given.messages, limit, words);
         let runtime = tokio::runtime::Builder::new_current_thread().build().map_err(|error| error.to_string())?;
         given.messages = runtime.block_on(fitting).map_err(|error| error.to_string())?;
     }
     Ok((template.render(&given).map_err(|error| error.to_string())?.text, names))
+}
+
+/// Whatever is left out of a template, there is an answer or an error.
+#[test]
+fn no_template_brings_the_program_down() {
+    for case in super::cases("templates.jsonl") {
+        let text = case["template"].as_str().unwrap_or_default();
+        let ends: Vec<usize> = text.char_indices().map(|(at, _)| at).chain([text.len()]).collect();
+        let conversation = Conversation { messages: decode::messages(&case), tools: decode::tools(&case), think: None };
+        for (index, &at) in ends.iter().enumerate() {
+            let after = ends.get(index + 1).map_or("", |&next| &text[next..]);
+            for damaged in [text[..at].to_owned(), format!("{}{after}", &text[..at])] {
+                if let Ok(template) = GoPrompt::parse(&damaged) {
+                    let _ = template.render(&conversation);
+                }
+            }
+        }
+    }
 }
