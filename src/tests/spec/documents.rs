@@ -130,9 +130,14 @@ fn every_schema_compiles() {
 }
 
 #[test]
-fn schemas_use_keywords_that_mean_something() {
+fn schemas_use_known_keywords_and_require_known_fields() {
     fn look(schema: &Value, place: &Place, wrong: &mut Vec<String>) {
         let Some(fields) = schema.as_object() else { return };
+        if let (Some(properties), None) = (schema.get("properties"), schema.get("allOf")) {
+            let required = schema.get("required").and_then(Value::as_array).into_iter().flatten();
+            let unknown = required.filter(|name| properties.get(name.as_str().unwrap_or_default()).is_none());
+            wrong.extend(unknown.map(|name| format!("{} requires {name}", place.url())));
+        }
         for (key, value) in fields {
             let here = place.child(key);
             match key.as_str() {
