@@ -3,3 +3,4 @@
 mod engine;
 mod registry;
 mod house;
+mod spec;
