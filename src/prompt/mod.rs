@@ -5,6 +5,8 @@
 //!
 //! Invariant: a parser's joined answer does not depend on how its input was cut, and no text is lost.
 
+pub mod renderers;
+
 use crate::types::{Function, Image, Message, Think, Tool};
 
 /// What is to be rendered.

@@ -1,3 +1,4 @@
 //! The integration tests, in one binary: rooms together, the real program, real models.
 
 mod engine;
+mod house;

@@ -3,8 +3,10 @@
 //! `cargo test --release --test conformance`; the files come from `$HANZOD_PROMPTS`, by default
 //! `compat-tests/conformance/prompts`. Each id that differs is printed with what came and what was wanted, then a count a file.
 
+mod decode;
 mod modelfiles;
 mod options;
+mod renderers;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
