@@ -9,6 +9,7 @@ pub mod wire;
 pub mod gguf;
 pub mod store;
 
+pub mod create;
 pub mod prompt;
 pub mod pull;
 

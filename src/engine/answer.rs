@@ -49,7 +49,7 @@ pub struct Answer {
     history: Vec<u32>,
     /// Of `history`, where the answer begins.
     answer: usize,
-    /// Bytes of text that went out.
+    /// Bytes of text that went out, of the tokens still in `history`.
     shown: usize,
     usage: Usage,
     began: Instant,
@@ -71,15 +71,9 @@ impl Answer {
         tokens: &Arc<Tokens>,
         events: &Events,
     ) -> Result<Self, EngineError> {
-        let constrained = request
-            .constraint
-            .as_ref()
-            .map(|constraint| tokens.constrain(constraint))
-            .transpose()?;
+        let constrained = request.constraint.as_ref().map(|constraint| tokens.constrain(constraint)).transpose()?;
         let bound = context as u64 * LONGEST_ANSWER;
-        let limit = u64::try_from(request.sampling.num_predict)
-            .ok()
-            .filter(|limit| (1..bound).contains(limit));
+        let limit = u64::try_from(request.sampling.num_predict).ok().filter(|limit| (1..bound).contains(limit));
         Ok(Self {
             sequence,
             events: events.clone(),
@@ -93,10 +87,7 @@ impl Answer {
             sampler: Sampler::new(&request.sampling, context, RandomState::new().build_hasher().finish()),
             constrained,
             text: TextStream::new(&request.sampling.stop),
-            usage: Usage {
-                prompt_tokens: prompt.len() as u64,
-                ..Usage::default()
-            },
+            usage: Usage { prompt_tokens: prompt.len() as u64, ..Usage::default() },
             answer: prompt.len(),
             history: prompt,
             shown: 0,
@@ -132,10 +123,10 @@ impl Answer {
     /// Discards the older half of what lies behind the kept tokens: of `history`, the range that is returned.
     pub fn shift(&mut self) -> std::ops::Range<usize> {
         let discarded = self.keep..self.keep + ((self.history.len() - self.keep) / 2).max(1);
-        self.answer = self
-            .answer
-            .saturating_sub(discarded.len())
-            .max(self.keep.min(self.answer));
+        let unseen = &self.history[discarded.start.max(self.answer).min(discarded.end)..discarded.end];
+        let bytes = unseen.iter().map(|&token| visible(&self.tokens, &self.preserved, token).len());
+        self.shown = self.shown.saturating_sub(bytes.sum());
+        self.answer = self.answer.saturating_sub(discarded.len()).max(self.keep.min(self.answer));
         self.history.drain(discarded.clone());
         discarded
     }
@@ -145,12 +136,7 @@ impl Answer {
             self.usage.prompt_ns = nanoseconds(self.began);
             self.began = Instant::now();
         }
-        let allowed = self
-            .constrained
-            .as_mut()
-            .map(Constrained::allowed)
-            .transpose()?
-            .flatten();
+        let allowed = self.constrained.as_mut().map(Constrained::allowed).transpose()?.flatten();
         let allows = allowed.as_ref().map(|mask| move |token| mask.is_allowed(token));
         let allows = allows.as_ref().map(|allows| allows as &dyn Fn(u32) -> bool);
         let token = self.sampler.sample(logits, &self.history, allows);
@@ -164,11 +150,9 @@ impl Answer {
             constrained.accept(token, self.tokens.bytes(token))?;
         }
 
-        let logprob = self.logprobs.map(|top| {
-            sampler::logprobs(logits, token, usize::from(top), |token| {
-                self.tokens.bytes(token).to_vec()
-            })
-        });
+        let logprob = self
+            .logprobs
+            .map(|top| sampler::logprobs(logits, token, usize::from(top), |token| self.tokens.bytes(token).to_vec()));
         let certain = self.text.push(visible(&self.tokens, &self.preserved, token), logprob);
         if let Some(stop) = self.show(certain) {
             return Ok(self.stopped(stop));
@@ -220,12 +204,7 @@ impl Answer {
         self.over = true;
         self.usage.completion_ns = nanoseconds(self.began);
         let tokens = std::mem::take(&mut self.history);
-        let completion = Completion {
-            finish,
-            usage: self.usage,
-            tokens,
-            stop,
-        };
+        let completion = Completion { finish, usage: self.usage, tokens, stop };
         self.events.step(self.sequence, StepEvent::Done(completion));
         Next::Over
     }
@@ -242,10 +221,7 @@ fn visible<'a>(tokens: &'a Tokens, preserved: &[String], token: u32) -> &'a [u8]
 fn kept(request: &GenerateRequest, prompt: usize, prefix: usize, context: usize) -> usize {
     // Room for a few tokens must stay, or nothing could be discarded.
     let most = context.saturating_sub(4);
-    usize::try_from(request.sampling.num_keep)
-        .map_or(prompt, |keep| keep.saturating_add(prefix))
-        .min(most)
-        .min(prompt)
+    usize::try_from(request.sampling.num_keep).map_or(prompt, |keep| keep.saturating_add(prefix)).min(most).min(prompt)
 }
 
 /// A prompt that leaves room for an answer in `context`. One that is too long loses its middle; `prefix` is how many of its
@@ -306,11 +282,7 @@ mod tests {
     fn request() -> GenerateRequest {
         GenerateRequest {
             prompt: Vec::new(),
-            sampling: SamplingOptions {
-                temperature: 0.0,
-                num_keep: 1,
-                ..SamplingOptions::default()
-            },
+            sampling: SamplingOptions { temperature: 0.0, num_keep: 1, ..SamplingOptions::default() },
             constraint: None,
             preserved: Vec::new(),
             logprobs: None,
@@ -321,20 +293,9 @@ mod tests {
 
     /// Tokens are the letters, an end, and a special one.
     fn letters() -> Arc<Tokens> {
-        let mut pieces: Vec<Piece> = (b'a'..=b'z')
-            .map(|byte| Piece {
-                bytes: vec![byte],
-                special: false,
-            })
-            .collect();
-        pieces.push(Piece {
-            bytes: b"<end>".to_vec(),
-            special: true,
-        });
-        pieces.push(Piece {
-            bytes: b"<call>".to_vec(),
-            special: true,
-        });
+        let mut pieces: Vec<Piece> = (b'a'..=b'z').map(|byte| Piece { bytes: vec![byte], special: false }).collect();
+        pieces.push(Piece { bytes: b"<end>".to_vec(), special: true });
+        pieces.push(Piece { bytes: b"<call>".to_vec(), special: true });
         Arc::new(Tokens::new(pieces, vec![END]))
     }
 
@@ -358,14 +319,8 @@ mod tests {
         let mut text = String::new();
         let done = loop {
             match events.try_recv().unwrap() {
-                Event::Step {
-                    step: StepEvent::Text { text: more, .. },
-                    ..
-                } => text += &more,
-                Event::Step {
-                    step: StepEvent::Done(done),
-                    ..
-                } => break done,
+                Event::Step { step: StepEvent::Text { text: more, .. }, .. } => text += &more,
+                Event::Step { step: StepEvent::Done(done), .. } => break done,
                 other => panic!("{other:?}"),
             }
         };
@@ -376,16 +331,10 @@ mod tests {
     fn it_ends_at_the_end_token_which_counts() {
         let (text, done, steps) = say(&request(), &[7, 27, 8, END, 3], 16);
         assert_eq!(text, "hi");
-        assert_eq!(
-            (done.finish, done.usage.prompt_tokens, done.usage.completion_tokens),
-            (FinishReason::Stop, 3, 4)
-        );
+        assert_eq!((done.finish, done.usage.prompt_tokens, done.usage.completion_tokens), (FinishReason::Stop, 3, 4));
         assert_eq!(done.tokens, [0, 1, 2, 7, 27, 8]);
         assert_eq!(steps.last(), Some(&Next::Over));
-        let preserved = GenerateRequest {
-            preserved: vec!["<call>".into()],
-            ..request()
-        };
+        let preserved = GenerateRequest { preserved: vec!["<call>".into()], ..request() };
         assert_eq!(say(&preserved, &[7, 27, 8, END], 16).0, "h<call>i");
     }
 
@@ -395,10 +344,7 @@ mod tests {
         request.sampling.stop = vec!["cd".into()];
         let (text, done, _) = say(&request, &[0, 1, 2, 3], 16);
         assert_eq!((text.as_str(), done.stop.as_deref()), ("ab", Some("cd")));
-        assert_eq!(
-            (done.tokens.as_slice(), done.usage.completion_tokens),
-            (&[0, 1, 2, 0, 1][..], 4)
-        );
+        assert_eq!((done.tokens.as_slice(), done.usage.completion_tokens), (&[0, 1, 2, 0, 1][..], 4));
     }
 
     #[test]
@@ -407,15 +353,9 @@ mod tests {
         short.sampling.num_predict = 2;
         let (text, done, _) = say(&short, &[0, 1, 2], 16);
         assert_eq!((text.as_str(), done.finish), ("ab", FinishReason::Length));
-        let still = GenerateRequest {
-            shift: false,
-            ..request()
-        };
+        let still = GenerateRequest { shift: false, ..request() };
         let (text, done, _) = say(&still, &[4, 5, 6, 7, 8, 9], 8);
-        assert_eq!(
-            (text.as_str(), done.finish, done.tokens.len()),
-            ("efghi", FinishReason::Length, 8)
-        );
+        assert_eq!((text.as_str(), done.finish, done.tokens.len()), ("efghi", FinishReason::Length, 8));
     }
 
     #[test]
@@ -424,6 +364,10 @@ mod tests {
         assert_eq!(text, "efghij");
         assert_eq!(steps[4], Next::Full(8));
         assert_eq!(done.tokens, [0, 5, 6, 7, 8, 9]);
+        let mut stopped = request();
+        stopped.sampling.stop = vec!["ij".into()];
+        let (text, done, _) = say(&stopped, &[4, 5, 6, 7, 8, 9, END], 8);
+        assert_eq!((text.as_str(), done.tokens.as_slice()), ("efgh", &[0, 5, 6, 7][..]));
     }
 
     #[test]
@@ -432,25 +376,9 @@ mod tests {
         assert_eq!(fit(prompt[..7].to_vec(), &request(), 0, 8).unwrap(), prompt[..7]);
         // One is kept, and of the seven others half may stay.
         assert_eq!(fit(prompt.clone(), &request(), 0, 8).unwrap(), [0, 16, 17, 18, 19]);
-        let refused = fit(
-            prompt.clone(),
-            &GenerateRequest {
-                truncate: false,
-                ..request()
-            },
-            0,
-            8,
-        );
+        let refused = fit(prompt.clone(), &GenerateRequest { truncate: false, ..request() }, 0, 8);
         assert!(matches!(refused, Err(EngineError::Invalid(text)) if text.contains("request (20 tokens) exceeds")));
-        let refused = fit(
-            prompt,
-            &GenerateRequest {
-                shift: false,
-                ..request()
-            },
-            0,
-            8,
-        );
+        let refused = fit(prompt, &GenerateRequest { shift: false, ..request() }, 0, 8);
         assert!(matches!(refused, Err(EngineError::Invalid(text)) if text.starts_with("the prompt is longer than")));
     }
 }

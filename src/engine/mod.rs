@@ -15,9 +15,14 @@ mod constraint;
 #[cfg(any(feature = "llama", feature = "mistral", test))]
 mod detokenize;
 pub mod event;
+#[cfg(feature = "llama")]
+mod llama;
+#[cfg(feature = "mistral")]
+mod mistral;
 pub mod process;
 pub mod protocol;
 pub mod request;
+pub mod route;
 #[cfg(any(feature = "llama", feature = "mistral", test))]
 mod sampler;
 #[cfg(any(feature = "llama", feature = "mistral", test))]
@@ -66,6 +71,10 @@ pub trait Runner: Send + Sync + 'static {
 /// When this build has none.
 fn backend_of(kind: EngineKind) -> Result<Box<dyn backend::Backend>, EngineError> {
     match kind {
+        #[cfg(feature = "llama")]
+        EngineKind::Llama => Ok(Box::new(llama::Llama)),
+        #[cfg(feature = "mistral")]
+        EngineKind::Mistral => Ok(Box::new(mistral::Mistral)),
         #[allow(unreachable_patterns, reason = "with every feature there is a backend for every kind")]
         other => Err(EngineError::Load(format!("this build of hanzod has no {other:?} engine"))),
     }

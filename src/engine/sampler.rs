@@ -100,7 +100,7 @@ impl Sampler {
         }
     }
 
-    /// Fills `candidates` with the best `top_k`, best first; all of them when it is not positive.
+    /// Fills `candidates` with the best `top_k`, best first; with all when it is not positive, in order if that matters.
     fn top_k(&mut self) {
         self.candidates.clear();
         let all = (0..).zip(&self.logits).filter(|(_, logit)| **logit > f32::NEG_INFINITY && !logit.is_nan());
@@ -110,6 +110,9 @@ impl Sampler {
         {
             self.candidates.select_nth_unstable_by(k - 1, best_first);
             self.candidates.truncate(k);
+        } else if self.options.typical_p >= 1.0 && self.options.top_p >= 1.0 && self.options.min_p <= 0.0 {
+            // Nothing is cut, so nobody asks for the order of a whole vocabulary.
+            return;
         }
         self.candidates.sort_unstable_by(best_first);
     }
@@ -161,18 +164,29 @@ impl Sampler {
         }
     }
 
+    /// Draws by giving each token its own noise of Gumbel's kind and taking the best, which chooses each with the chance
+    /// that softmax gives it. Logits differ in their last digits with what else is in a batch; walking along summed
+    /// chances, that would move every border a little, and here it matters only when two tokens are nearly as good.
     fn draw(&mut self) -> Option<u32> {
-        let chances = softmax(&self.candidates, self.options.temperature);
-        // 53 random bits make a number in 0..1, as every generator of doubles does.
-        let mut point = (self.random.next_u64() >> 11) as f64 / (1_u64 << 53) as f64;
-        for (candidate, chance) in self.candidates.iter().zip(&chances) {
-            point -= f64::from(*chance);
-            if point < 0.0 {
-                return Some(candidate.token);
-            }
-        }
-        self.candidates.last().map(|candidate| candidate.token)
+        let step = self.random.next_u64();
+        let temperature = self.options.temperature;
+        let scored = self.candidates.iter().map(|&Candidate { token, value }| {
+            (f64::from(value / temperature) + gumbel(step, token), token)
+        });
+        scored.max_by(|(a, _), (b, _)| a.total_cmp(b)).map(|(_, token)| token)
     }
+}
+
+/// The noise of `token` in the step whose random number is `step`.
+fn gumbel(step: u64, token: u32) -> f64 {
+    // SplitMix64's finish: neighbouring inputs give unrelated numbers.
+    let mut bits = step.wrapping_add(u64::from(token).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+    bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    bits ^= bits >> 31;
+    // 53 bits make a number between 0 and 1, neither of them.
+    let uniform = ((bits >> 11) as f64 + 0.5) / (1_u64 << 53) as f64;
+    -(-uniform.ln()).ln()
 }
 
 fn best_first(a: &Candidate, b: &Candidate) -> std::cmp::Ordering {
@@ -238,6 +252,29 @@ mod tests {
         let logits = [1.0, 1.1, 0.9, 1.0];
         assert_eq!(many(&options(), &logits), many(&options(), &logits));
         assert_ne!(many(&options(), &logits), many(&SamplingOptions { seed: 8, ..options() }, &logits));
+    }
+
+    #[test]
+    fn tokens_come_as_often_as_their_chance_says() {
+        // Chances of 1/2, 1/4, 1/4 at temperature 2.
+        let logits = [2.0 * 2_f32.ln(), 0.0, 0.0];
+        let even = SamplingOptions { temperature: 2.0, top_p: 1.0, ..options() };
+        let mut sampler = Sampler::new(&even, 64, 0);
+        let mut counts = [0_i32; 3];
+        for _ in 0..4000 {
+            counts[sampler.sample(&logits, &[], None).unwrap() as usize] += 1;
+        }
+        assert!((counts[0] - 2000).abs() < 130 && (counts[1] - 1000).abs() < 110, "{counts:?}");
+    }
+
+    #[test]
+    fn the_last_digits_of_logits_hardly_matter() {
+        let logits: Vec<f32> = (0..2000).map(|token| ((token * 7919) % 100) as f32 / 50.0).collect();
+        let digits = |(token, logit): (usize, &f32)| logit + (token % 3) as f32 * 1e-4;
+        let nearly: Vec<f32> = logits.iter().enumerate().map(digits).collect();
+        let flat = SamplingOptions { temperature: 3.0, top_k: 0, top_p: 1.0, ..options() };
+        let same = many(&flat, &logits).iter().zip(many(&flat, &nearly)).filter(|(a, b)| **a == *b).count();
+        assert!(same >= 498, "{same}");
     }
 
     #[test]

@@ -25,11 +25,7 @@ pub struct Tokens {
 impl Tokens {
     /// `pieces` in the order of ids, and the tokens that `ends` an answer, the usual one first.
     pub fn new(pieces: Vec<Piece>, ends: Vec<u32>) -> Self {
-        Self {
-            pieces,
-            ends,
-            vocabulary: OnceLock::new(),
-        }
+        Self { pieces, ends, vocabulary: OnceLock::new() }
     }
 
     /// How many there are; logits beyond are padding.
@@ -44,6 +40,10 @@ impl Tokens {
 
     pub fn is_special(&self, token: u32) -> bool {
         self.pieces.get(token as usize).is_some_and(|piece| piece.special)
+    }
+
+    pub fn ends(&self) -> &[u32] {
+        &self.ends
     }
 
     pub fn is_end(&self, token: u32) -> bool {
@@ -62,10 +62,7 @@ impl Tokens {
         let vocabulary = self.vocabulary.get_or_init(|| {
             let text = |piece: &Piece| if piece.special { Vec::new() } else { piece.bytes.clone() };
             let pieces: Vec<Vec<u8>> = self.pieces.iter().map(text).collect();
-            let end = self
-                .ends
-                .first()
-                .ok_or_else(|| EngineError::Failed("the model has no end token".into()))?;
+            let end = self.ends.first().ok_or_else(|| EngineError::Failed("the model has no end token".into()))?;
             Vocabulary::new(&pieces, *end)
         });
         vocabulary.as_ref().map_err(Clone::clone)?.constrain(constraint)
@@ -78,12 +75,10 @@ mod tests {
 
     #[test]
     fn text_is_whole_over_tokens() {
-        let piece = |bytes: &[u8]| Piece {
-            bytes: bytes.to_vec(),
-            special: false,
-        };
+        let piece = |bytes: &[u8]| Piece { bytes: bytes.to_vec(), special: false };
         let tokens = Tokens::new(vec![piece(b"caf\xc3"), piece(b"\xa9"), piece(b"<|end|>")], vec![2]);
         assert_eq!(tokens.text(&[0, 1, 2, 9]), "café<|end|>");
+        assert_eq!(tokens.ends(), [2]);
         assert!(tokens.is_end(2) && !tokens.is_end(0));
     }
 }

@@ -19,22 +19,31 @@ pub enum GgufError {
     TooLarge { what: &'static str, have: u64, most: u64 },
     #[error("GGUF file has {0} that is not UTF-8")]
     NotUtf8(&'static str),
-    #[error("GGUF metadata has `{0}` twice")]
+    #[error("GGUF metadata has `{}` twice", shown(.0))]
     DuplicateKey(String),
-    #[error("GGUF metadata `{key}` has the unknown value type {id}")]
+    #[error("GGUF metadata `{}` has the unknown value type {id}", shown(.key))]
     ValueType { key: String, id: u32 },
-    #[error("GGUF metadata `{0}` is an array of arrays, which is not supported")]
+    #[error("GGUF metadata `{}` is an array of arrays, which is not supported", shown(.0))]
     NestedArray(String),
     #[error("GGUF metadata `{0}` is missing")]
     Missing(&'static str),
     #[error("GGUF alignment must be a power of two from 8 to 65536")]
     Alignment,
-    #[error("GGUF file has tensor `{0}` twice")]
+    #[error("GGUF file has tensor `{}` twice", shown(.0))]
     DuplicateTensor(String),
-    #[error("tensor `{name}` has the unknown type {id}")]
+    #[error("tensor `{}` has the unknown type {id}", shown(.name))]
     TensorType { name: String, id: u32 },
-    #[error("tensor `{name}` {problem}")]
+    #[error("tensor `{}` {problem}", shown(.name))]
     Tensor { name: String, problem: &'static str },
+}
+
+/// A name out of a file, fit for a message: names may be long and hold anything.
+fn shown(name: &str) -> String {
+    let mut shown: String = name.chars().take(64).flat_map(char::escape_debug).collect();
+    if name.chars().nth(64).is_some() {
+        shown.push('…');
+    }
+    shown
 }
 
 impl GgufError {

@@ -53,11 +53,7 @@ impl Start {
         }
         let tensors = Self::count(source, "a count of tensors")?;
         let entries = Self::count(source, "a count of metadata")?;
-        Ok(Self {
-            version,
-            tensors,
-            entries,
-        })
+        Ok(Self { version, tensors, entries })
     }
 
     fn count<R: Read + Seek>(source: &mut Source<R>, what: &'static str) -> Result<u64, GgufError> {
@@ -87,12 +83,7 @@ impl Header {
         }
         let data = source.at().next_multiple_of(alignment);
         tensor::check_places(&tensors, alignment, source.end().saturating_sub(data))?;
-        Ok(Self {
-            version: start.version,
-            metadata,
-            tensors,
-            data,
-        })
+        Ok(Self { version: start.version, metadata, tensors, data })
     }
 
     /// Reads the metadata and leaves the tensors.
@@ -119,14 +110,9 @@ fn read_tensor<R: Read + Seek>(source: &mut Source<R>) -> Result<Tensor, GgufErr
     let name = String::from_utf8(name).map_err(|_| GgufError::NotUtf8("a tensor's name"))?;
     let dimensions = source.u32(WHAT)?;
     if !(1..=DIMENSIONS).contains(&dimensions) {
-        return Err(GgufError::Tensor {
-            name,
-            problem: "has fewer than one or more than four dimensions",
-        });
+        return Err(GgufError::Tensor { name, problem: "has fewer than one or more than four dimensions" });
     }
-    let shape = (0..dimensions)
-        .map(|_| source.u64(WHAT))
-        .collect::<Result<Vec<_>, _>>()?;
+    let shape = (0..dimensions).map(|_| source.u64(WHAT)).collect::<Result<Vec<_>, _>>()?;
     let id = source.u32(WHAT)?;
     let Some(kind) = TensorType::of_id(id) else {
         return Err(GgufError::TensorType { name, id });

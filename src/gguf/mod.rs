@@ -37,10 +37,7 @@ impl Gguf {
     /// [`GgufError`] when the file cannot be read or is not a whole, sound GGUF file.
     pub fn open(path: &Path) -> Result<Self, GgufError> {
         let header = Header::read(open_file(path)?)?;
-        Ok(Self {
-            path: path.to_owned(),
-            header,
-        })
+        Ok(Self { path: path.to_owned(), header })
     }
 
     /// Reads only the metadata, which is enough for lists. The tensors are not looked at.
@@ -75,9 +72,7 @@ impl Gguf {
 
     /// Numbers in all tensors.
     pub fn parameter_count(&self) -> u64 {
-        self.tensors()
-            .iter()
-            .fold(0, |sum, tensor| sum.saturating_add(tensor.elements()))
+        self.tensors().iter().fold(0, |sum, tensor| sum.saturating_add(tensor.elements()))
     }
 
     pub fn get(&self, key: &str) -> Option<&Value> {

@@ -18,11 +18,7 @@ impl<R: Read + Seek> Source<R> {
     pub(super) fn new(mut reader: R) -> io::Result<Self> {
         let end = reader.seek(SeekFrom::End(0))?;
         reader.rewind()?;
-        Ok(Self {
-            reader: BufReader::with_capacity(BUFFER, reader),
-            at: 0,
-            end,
-        })
+        Ok(Self { reader: BufReader::with_capacity(BUFFER, reader), at: 0, end })
     }
 
     /// Starts at byte `at`, which the caller knows to be inside the file.
@@ -52,11 +48,7 @@ impl<R: Read + Seek> Source<R> {
         }
         self.at += count;
         if self.at > HEADER {
-            return Err(GgufError::TooLarge {
-                what: "a header",
-                have: self.at,
-                most: HEADER,
-            });
+            return Err(GgufError::TooLarge { what: "a header", have: self.at, most: HEADER });
         }
         Ok(())
     }
@@ -81,11 +73,7 @@ impl<R: Read + Seek> Source<R> {
         let length = self.u64(what)?;
         // a length that the file does not have is the better message, also when it is over the limit
         if length <= self.left() && length > most {
-            return Err(GgufError::TooLarge {
-                what,
-                have: length,
-                most,
-            });
+            return Err(GgufError::TooLarge { what, have: length, most });
         }
         self.claim(length, what)?;
         let mut bytes = vec![0; usize::try_from(length).expect("a string's length is below the header's: a bug")];
@@ -95,8 +83,7 @@ impl<R: Read + Seek> Source<R> {
 
     pub(super) fn skip(&mut self, count: u64, what: &'static str) -> Result<(), GgufError> {
         self.claim(count, what)?;
-        self.reader
-            .seek_relative(i64::try_from(count).expect("a skip is shorter than the header: a bug"))?;
+        self.reader.seek_relative(i64::try_from(count).expect("a skip is shorter than the header: a bug"))?;
         Ok(())
     }
 

@@ -67,17 +67,14 @@ impl TensorType {
         self.name
     }
 
-    /// Bytes of a tensor of this shape, innermost dimension first; `None` when its rows do not fill whole blocks or it is
-    /// larger than can be counted.
+    /// Bytes of a tensor of this shape, innermost dimension first; `None` when its rows do not fill whole blocks or it
+    /// is larger than can be counted.
     fn size(self, shape: &[u64]) -> Option<u64> {
         let (row, rows) = shape.split_first()?;
         if row % self.block != 0 {
             return None;
         }
-        rows.iter()
-            .try_fold((row / self.block).checked_mul(self.bytes)?, |size, rows| {
-                size.checked_mul(*rows)
-            })
+        rows.iter().try_fold((row / self.block).checked_mul(self.bytes)?, |size, rows| size.checked_mul(*rows))
     }
 }
 
@@ -94,29 +91,12 @@ pub struct Tensor {
 impl Tensor {
     /// `offset` counts from the start of the tensors' data; where that is, is not known yet.
     pub(super) fn new(name: String, kind: TensorType, shape: Vec<u64>, offset: u64) -> Result<Self, GgufError> {
-        let elements = shape
-            .iter()
-            .try_fold(1_u64, |product, length| product.checked_mul(*length));
+        let elements = shape.iter().try_fold(1_u64, |product, length| product.checked_mul(*length));
         match (elements, kind.size(&shape)) {
-            (Some(1..), Some(size)) => Ok(Self {
-                name,
-                kind,
-                shape,
-                offset,
-                size,
-            }),
-            (Some(0), _) => Err(GgufError::Tensor {
-                name,
-                problem: "has no elements",
-            }),
-            (None, _) => Err(GgufError::Tensor {
-                name,
-                problem: "is larger than can be counted",
-            }),
-            (Some(_), None) => Err(GgufError::Tensor {
-                name,
-                problem: "has rows that do not fill its type's blocks",
-            }),
+            (Some(1..), Some(size)) => Ok(Self { name, kind, shape, offset, size }),
+            (Some(0), _) => Err(GgufError::Tensor { name, problem: "has no elements" }),
+            (None, _) => Err(GgufError::Tensor { name, problem: "is larger than can be counted" }),
+            (Some(_), None) => Err(GgufError::Tensor { name, problem: "has rows that do not fill its type's blocks" }),
         }
     }
 
@@ -149,12 +129,7 @@ impl Tensor {
 
 /// Holds every tensor to its place: aligned, inside the `room` bytes of data, on no other tensor's bytes.
 pub(super) fn check_places(tensors: &[Tensor], alignment: u64, room: u64) -> Result<(), GgufError> {
-    let error = |tensor: &Tensor, problem| {
-        Err(GgufError::Tensor {
-            name: tensor.name.clone(),
-            problem,
-        })
-    };
+    let error = |tensor: &Tensor, problem| Err(GgufError::Tensor { name: tensor.name.clone(), problem });
     let mut by_offset: Vec<&Tensor> = tensors.iter().collect();
     by_offset.sort_unstable_by_key(|tensor| tensor.offset);
     let mut free = 0;

@@ -7,9 +7,7 @@ use super::header::Header;
 use super::*;
 
 fn tiny(file: &str) -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
-        .join("compat-tests/models/tiny")
-        .join(file)
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("compat-tests/models/tiny").join(file)
 }
 
 fn read(bytes: &[u8]) -> Result<Header, GgufError> {
@@ -48,11 +46,7 @@ impl Writer {
 
     fn tensor(self, name: &str, shape: &[u64], kind: u32, offset: u64) -> Self {
         let described = self.text(name).u32(shape.len() as u32);
-        shape
-            .iter()
-            .fold(described, |writer, length| writer.u64(*length))
-            .u32(kind)
-            .u64(offset)
+        shape.iter().fold(described, |writer, length| writer.u64(*length)).u32(kind).u64(offset)
     }
 
     /// The data: from the next multiple of 32 on.
@@ -69,18 +63,9 @@ fn error(writer: Writer) -> String {
 #[test]
 fn the_tiny_model_reads_whole() {
     let gguf = Gguf::open(&tiny("tiny-q4_k_m.gguf")).unwrap();
-    assert_eq!(
-        (gguf.architecture(), gguf.file_type(), gguf.version()),
-        ("qwen3", "Q4_K_M", 3)
-    );
-    assert_eq!(
-        (gguf.arch_u64("context_length"), gguf.arch_u64("embedding_length")),
-        (Some(4096), Some(256))
-    );
-    assert_eq!(
-        (gguf.parameter_count(), gguf.metadata().kind()),
-        (3_541_760, GgufKind::Model)
-    );
+    assert_eq!((gguf.architecture(), gguf.file_type(), gguf.version()), ("qwen3", "Q4_K_M", 3));
+    assert_eq!((gguf.arch_u64("context_length"), gguf.arch_u64("embedding_length")), (Some(4096), Some(256)));
+    assert_eq!((gguf.parameter_count(), gguf.metadata().kind()), (3_541_760, GgufKind::Model));
     assert_eq!(gguf.bos_token().unwrap().as_deref(), Some("<|endoftext|>"));
     assert_eq!(gguf.eos_token().unwrap().as_deref(), Some("<|im_end|>"));
     assert_eq!((gguf.eot_token().unwrap(), gguf.token(1536).unwrap()), (None, None));
@@ -88,21 +73,11 @@ fn the_tiny_model_reads_whole() {
     assert_eq!(gguf.metadata().iter().next().unwrap().0, "general.architecture");
 
     let array = gguf.get("tokenizer.ggml.tokens").unwrap().as_array().unwrap();
-    assert_eq!(
-        serde_json::to_string(&gguf.get("tokenizer.ggml.tokens")).unwrap(),
-        "null"
-    );
-    let Elements::String(tokens) = gguf.elements(array).unwrap() else {
-        panic!("tokens are strings")
-    };
-    assert_eq!(
-        (tokens.len(), array.len(), tokens[1307].as_str()),
-        (1536, 1536, "<|im_end|>")
-    );
+    assert_eq!(serde_json::to_string(&gguf.get("tokenizer.ggml.tokens")).unwrap(), "null");
+    let Elements::String(tokens) = gguf.elements(array).unwrap() else { panic!("tokens are strings") };
+    assert_eq!((tokens.len(), array.len(), tokens[1307].as_str()), (1536, 1536, "<|im_end|>"));
     let types = gguf.get("tokenizer.ggml.token_type").unwrap().as_array().unwrap();
-    let Elements::I32(types) = gguf.elements(types).unwrap() else {
-        panic!("token types are integers")
-    };
+    let Elements::I32(types) = gguf.elements(types).unwrap() else { panic!("token types are integers") };
     assert_eq!((types.len(), types[1307]), (1536, 3));
 
     let last = gguf.tensors().iter().max_by_key(|tensor| tensor.offset()).unwrap();
@@ -113,10 +88,7 @@ fn the_tiny_model_reads_whole() {
 #[test]
 fn a_peek_reads_all_metadata_and_no_tensor() {
     let metadata = Gguf::peek(&tiny("tiny-q4_k_m.gguf")).unwrap();
-    assert_eq!(
-        (metadata.file_type(), metadata.arch_u64("context_length")),
-        ("Q4_K_M", Some(4096))
-    );
+    assert_eq!((metadata.file_type(), metadata.arch_u64("context_length")), ("Q4_K_M", Some(4096)));
     let broken_tensor = Writer::new(3, 1, 1).string("a", "b").tensor("t", &[32], 99, 0).data(0);
     assert_eq!(Header::peek(Cursor::new(broken_tensor)).unwrap().str("a"), Some("b"));
 }
@@ -191,22 +163,10 @@ fn what_is_refused_is_named() {
     let one = || Writer::new(3, 1, 0);
     let cases = [
         (Writer(b"GGML".to_vec()), "not a GGUF file"),
-        (
-            Writer::new(1, 0, 0),
-            "GGUF version 1 is not supported, only 2 and 3 are",
-        ),
-        (
-            Writer::new(3_u32.swap_bytes(), 0, 0),
-            "big-endian GGUF files are not supported",
-        ),
-        (
-            Writer::new(3, 0, 2).string("a", "x").string("a", "y"),
-            "GGUF metadata has `a` twice",
-        ),
-        (
-            Writer::new(3, 0, 1).text("a").u32(13),
-            "GGUF metadata `a` has the unknown value type 13",
-        ),
+        (Writer::new(1, 0, 0), "GGUF version 1 is not supported, only 2 and 3 are"),
+        (Writer::new(3_u32.swap_bytes(), 0, 0), "big-endian GGUF files are not supported"),
+        (Writer::new(3, 0, 2).string("a", "x").string("a", "y"), "GGUF metadata has `a` twice"),
+        (Writer::new(3, 0, 1).text("a").u32(13), "GGUF metadata `a` has the unknown value type 13"),
         (
             Writer::new(3, 0, 1).text("a").u32(9).u32(9).u64(1).u32(9).u64(1),
             "GGUF metadata `a` is an array of arrays, which is not supported",
@@ -221,23 +181,15 @@ fn what_is_refused_is_named() {
         ),
         (one().tensor("t", &[32], 99, 0), "tensor `t` has the unknown type 99"),
         (
-            one().tensor("t", &[33], 2, 0),
-            "tensor `t` has rows that do not fill its type's blocks",
+            one().tensor(&"\u{1b}".repeat(100), &[32], 99, 0),
+            &format!("tensor `{}…` has the unknown type 99", "\\u{1b}".repeat(64)),
         ),
+        (one().tensor("t", &[33], 2, 0), "tensor `t` has rows that do not fill its type's blocks"),
         (one().tensor("t", &[0], 0, 0), "tensor `t` has no elements"),
-        (
-            one().tensor("t", &[], 0, 0),
-            "tensor `t` has fewer than one or more than four dimensions",
-        ),
+        (one().tensor("t", &[], 0, 0), "tensor `t` has fewer than one or more than four dimensions"),
         (one().tensor("t", &[32], 0, 1), "tensor `t` is not aligned"),
-        (
-            one().tensor("t", &[1024], 0, 32),
-            "tensor `t` reaches past the end of the file",
-        ),
-        (
-            Writer::new(3, 2, 0).tensor("t", &[8], 0, 0).tensor("t", &[8], 0, 32),
-            "GGUF file has tensor `t` twice",
-        ),
+        (one().tensor("t", &[1024], 0, 32), "tensor `t` reaches past the end of the file"),
+        (Writer::new(3, 2, 0).tensor("t", &[8], 0, 0).tensor("t", &[8], 0, 32), "GGUF file has tensor `t` twice"),
         (
             Writer::new(3, 2, 0).tensor("t", &[16], 0, 0).tensor("u", &[16], 0, 32),
             "tensor `u` lies on another tensor's data",
@@ -251,21 +203,9 @@ fn what_is_refused_is_named() {
 #[test]
 fn kinds_and_parts() {
     let metadata = |writer: Writer| read(&writer.data(0)).unwrap().metadata;
-    assert_eq!(
-        metadata(Writer::new(2, 0, 1).string("general.type", "adapter")).kind(),
-        GgufKind::Adapter
-    );
-    assert_eq!(
-        metadata(Writer::new(3, 0, 1).string("general.architecture", "clip")).kind(),
-        GgufKind::Projector
-    );
-    let part = Writer::new(3, 0, 2)
-        .text("split.no")
-        .u32(2)
-        .bytes(&[1, 0])
-        .text("split.count")
-        .u32(2)
-        .bytes(&[3, 0]);
+    assert_eq!(metadata(Writer::new(2, 0, 1).string("general.type", "adapter")).kind(), GgufKind::Adapter);
+    assert_eq!(metadata(Writer::new(3, 0, 1).string("general.architecture", "clip")).kind(), GgufKind::Projector);
+    let part = Writer::new(3, 0, 2).text("split.no").u32(2).bytes(&[1, 0]).text("split.count").u32(2).bytes(&[3, 0]);
     assert_eq!(metadata(part).split(), Some((1, 3)));
 }
 

@@ -178,10 +178,7 @@ impl Value {
 
 fn value_type<R: Read + Seek>(source: &mut Source<R>, key: &str) -> Result<ValueType, GgufError> {
     let id = source.u32("a value type")?;
-    ValueType::of_id(id).ok_or_else(|| GgufError::ValueType {
-        key: key.to_owned(),
-        id,
-    })
+    ValueType::of_id(id).ok_or_else(|| GgufError::ValueType { key: key.to_owned(), id })
 }
 
 /// Some vocabularies hold tokens that are parts of characters.
@@ -207,11 +204,7 @@ impl Array {
         let element = value_type(source, key)?;
         let length = source.u64(WHAT)?;
         if length > ELEMENTS {
-            return Err(GgufError::TooLarge {
-                what: WHAT,
-                have: length,
-                most: ELEMENTS,
-            });
+            return Err(GgufError::TooLarge { what: WHAT, have: length, most: ELEMENTS });
         }
         let at = source.at();
         match (element, element.size()) {
@@ -250,9 +243,7 @@ impl Array {
         source: &mut Source<R>,
         number: impl Fn([u8; N]) -> T,
     ) -> Result<Vec<T>, GgufError> {
-        (0..self.length)
-            .map(|_| source.bytes("an array").map(&number))
-            .collect()
+        (0..self.length).map(|_| source.bytes("an array").map(&number)).collect()
     }
 
     /// Reads one string of an array of strings.

@@ -28,17 +28,20 @@ pub fn to_string<T: Serialize + ?Sized>(value: &T) -> serde_json::Result<String>
 /// Go's float text in JSON: shortest digits, exponent below 1e-6 and from 1e21 on, no `.0`.
 pub fn float(value: f64) -> String {
     let shortest = format!("{value:e}");
-    shape(value.abs(), &shortest, || format!("{value}"))
+    let magnitude = value.abs();
+    shape(magnitude != 0.0 && !(1e-6..1e21).contains(&magnitude), &shortest, || format!("{value}"))
 }
 
 /// As [`float`], with the shortest digits that identify a 32-bit float.
 pub fn float32(value: f32) -> String {
     let shortest = format!("{value:e}");
-    shape(f64::from(value.abs()), &shortest, || format!("{value}"))
+    // the bounds are of 32 bits too: 1e-6 is not below itself
+    let magnitude = value.abs();
+    shape(magnitude != 0.0 && !(1e-6..1e21).contains(&magnitude), &shortest, || format!("{value}"))
 }
 
-fn shape(magnitude: f64, shortest: &str, plain: impl Fn() -> String) -> String {
-    if magnitude != 0.0 && (magnitude < 1e-6 || magnitude >= 1e21) {
+fn shape(exponential: bool, shortest: &str, plain: impl Fn() -> String) -> String {
+    if exponential {
         let (digits, exponent) = shortest.split_once('e').expect("`{:e}` has an exponent: a bug");
         let (sign, number) = exponent.strip_prefix('-').map_or(("+", exponent), |number| ("-", number));
         // Go turns `e-09` into `e-9`, and writes `e+21` with its sign.
@@ -94,5 +97,6 @@ mod tests {
         assert_eq!(to_string("<a&b>\u{2028}\u{1}\n").unwrap(), "\"\\u003ca\\u0026b\\u003e\\u2028\\u0001\\n\"");
         assert_eq!(to_string(&[1.0_f64, 0.5, 1e-7, 1e21, 123456789.0]).unwrap(), "[1,0.5,1e-7,1e+21,123456789]");
         assert_eq!(to_string(&-7.227309e-33_f32).unwrap(), "-7.227309e-33");
+        assert_eq!(to_string(&[1e-6_f32, 9e-7_f32, 10000.0]).unwrap(), "[0.000001,9e-7,10000]");
     }
 }

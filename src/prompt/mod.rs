@@ -5,7 +5,24 @@
 //!
 //! Invariant: a parser's joined answer does not depend on how its input was cut, and no text is lost.
 
+mod builtin;
+pub mod choose;
+pub mod format;
+pub mod go_prompt;
+pub mod go_tags;
+pub mod go_template;
+pub mod history;
+mod images;
+pub mod jinja;
+pub mod json_calls;
+pub mod parsers;
 pub mod renderers;
+mod scan;
+#[cfg(test)]
+mod testing;
+pub mod thinking;
+mod turns;
+mod values;
 
 use crate::types::{Function, Image, Message, Think, Tool};
 

@@ -87,7 +87,6 @@ fn or_default<'de, T: Default + Deserialize<'de>, D: Deserializer<'de>>(deserial
     Option::deserialize(deserializer).map(Option::unwrap_or_default)
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
 fn is_zero(value: &u64) -> bool {
     *value == 0
 }

@@ -30,15 +30,8 @@ pub enum Capability {
 }
 
 impl Capability {
-    const ALL: [Self; 7] = [
-        Self::Completion,
-        Self::Embedding,
-        Self::Vision,
-        Self::Audio,
-        Self::Tools,
-        Self::Insert,
-        Self::Thinking,
-    ];
+    const ALL: [Self; 7] =
+        [Self::Completion, Self::Embedding, Self::Vision, Self::Audio, Self::Tools, Self::Insert, Self::Thinking];
 
     pub fn as_str(self) -> &'static str {
         match self {
@@ -72,10 +65,7 @@ impl Model {
             ("" | "unknown", Some(head)) => head.file_type(),
             (known, _) => known,
         };
-        let parent = self
-            .manifest
-            .layers_of(MediaType::Model)
-            .find_map(|layer| layer.from.clone());
+        let parent = self.manifest.layers_of(MediaType::Model).find_map(|layer| layer.from.clone());
         ModelDetails {
             parent_model: parent.unwrap_or_default(),
             format: config.model_format.clone(),
@@ -88,8 +78,8 @@ impl Model {
         }
     }
 
-    /// What the config and the weights tell; what the templates tell comes on top. The config's come first, then embedding
-    /// or completion, then the senses; none twice.
+    /// What the config and the weights tell; what the templates tell comes on top. The config's come first, then
+    /// embedding or completion, then the senses; none twice.
     pub fn base_capabilities(&self) -> Vec<Capability> {
         let mut capabilities = Vec::new();
         let mut add = |capability| {
@@ -97,18 +87,10 @@ impl Model {
                 capabilities.push(capability);
             }
         };
-        self.config
-            .capabilities
-            .iter()
-            .filter_map(|text| Capability::of_str(text))
-            .for_each(&mut add);
+        self.config.capabilities.iter().filter_map(|text| Capability::of_str(text)).for_each(&mut add);
         let (deaf, blind) = self.missing_senses();
         if let Some(head) = self.head() {
-            add(if is_embedding(&head) {
-                Capability::Embedding
-            } else {
-                Capability::Completion
-            });
+            add(if is_embedding(&head) { Capability::Embedding } else { Capability::Completion });
             if head.arch("vision.block_count").is_some() && !blind {
                 add(Capability::Vision);
             }
@@ -136,15 +118,10 @@ impl Model {
     }
 
     fn projector_hears(&self) -> bool {
-        let mut heads = self
-            .manifest
-            .layers_of(MediaType::Projector)
-            .filter_map(|layer| self.head_of(layer));
+        let mut heads = self.manifest.layers_of(MediaType::Projector).filter_map(|layer| self.head_of(layer));
         heads.any(|head| {
             head.str("clip.projector_type") != Some("gemma3nv")
-                && head
-                    .iter()
-                    .any(|(key, value)| key.ends_with("has_audio_encoder") && value.as_bool() == Some(true))
+                && head.iter().any(|(key, value)| key.ends_with("has_audio_encoder") && value.as_bool() == Some(true))
         })
     }
 }

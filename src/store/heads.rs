@@ -16,12 +16,7 @@ pub(super) struct Heads(Mutex<HashMap<Digest, Arc<Metadata>>>);
 
 impl Heads {
     pub(super) fn get(&self, blobs: &Blobs, digest: &Digest) -> Result<Arc<Metadata>, GgufError> {
-        let known = self
-            .0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get(digest)
-            .cloned();
+        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner).get(digest).cloned();
         if let Some(head) = known {
             return Ok(head);
         }

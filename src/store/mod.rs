@@ -14,11 +14,11 @@ mod gc;
 mod heads;
 mod layout;
 mod manifest;
-pub(crate) mod messages;
+mod messages;
 mod model;
 pub mod modelfile;
 mod tags;
-pub(crate) mod view;
+mod view;
 
 pub use blobs::{Blobs, Ingest, Partial};
 pub use config::ModelConfig;
@@ -29,6 +29,9 @@ pub use layout::Layout;
 pub use manifest::{Descriptor, Manifest, MediaType};
 pub use model::{Model, ModelFormat};
 pub use tags::{Tag, Tags};
+
+pub(crate) use messages::to_bytes as message_layer;
+pub(crate) use view::is_clean_path;
 
 use std::path::Path;
 use std::sync::Arc;

@@ -7,7 +7,6 @@ use std::time::SystemTime;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
-use super::modelfile::{Instruction, MessageRole, Modelfile, parameter_text};
 use super::{Descriptor, Manifest, MediaType, ModelConfig, Store, StoreError, Tag, messages};
 use crate::gguf::{Gguf, Metadata};
 use crate::types::{Digest, Message, ModelName};
@@ -88,11 +87,7 @@ impl<'a> Layers<'a> {
     }
 
     fn texts(&self, kind: MediaType) -> Result<Vec<String>, StoreError> {
-        self.tag
-            .manifest
-            .layers_of(kind)
-            .map(|layer| self.read(layer))
-            .collect()
+        self.tag.manifest.layers_of(kind).map(|layer| self.read(layer)).collect()
     }
 
     fn text(&self, kind: MediaType) -> Result<Option<String>, StoreError> {
@@ -108,8 +103,7 @@ impl<'a> Layers<'a> {
         let Some(layer) = layer else { return Ok(T::default()) };
         let bytes = self.store.blobs().read(&layer.digest, SMALL)?;
         let read = serde_json::from_slice::<Option<T>>(&bytes);
-        read.map(Option::unwrap_or_default)
-            .map_err(|error| self.broken(what, &error.to_string()))
+        read.map(Option::unwrap_or_default).map_err(|error| self.broken(what, &error.to_string()))
     }
 
     fn messages(&self) -> Result<Vec<Message>, StoreError> {
@@ -121,19 +115,14 @@ impl<'a> Layers<'a> {
     }
 
     fn broken(&self, what: &str, why: &str) -> StoreError {
-        StoreError::BrokenManifest {
-            name: self.tag.name.short(),
-            why: format!("its {what} cannot be read: {why}"),
-        }
+        StoreError::BrokenManifest { name: self.tag.name.short(), why: format!("its {what} cannot be read: {why}") }
     }
 }
 
 impl Model {
     /// Bytes of all blobs.
     pub fn size(&self) -> u64 {
-        self.manifest
-            .total_size()
-            .expect("a manifest's sizes are summed when it is read: a bug")
+        self.manifest.total_size().expect("a manifest's sizes are summed when it is read: a bug")
     }
 
     /// `None` when there are no weights: the model runs somewhere else.
@@ -166,23 +155,18 @@ impl Model {
     }
 
     fn unusable(&self, why: &str) -> StoreError {
-        StoreError::Unusable {
-            name: self.name.short(),
-            why: why.to_owned(),
-        }
+        StoreError::Unusable { name: self.name.short(), why: why.to_owned() }
     }
 
     /// All parts of a split model; else the last file, which is the one that counts for Ollama.
-    fn gguf_layers(&self) -> impl Iterator<Item = &Descriptor> {
+    pub(super) fn gguf_layers(&self) -> impl Iterator<Item = &Descriptor> {
         let count = self.manifest.layers_of(MediaType::Model).count();
         let is_part = |layer: &Descriptor| self.head_of(layer).is_some_and(|head| head.split().is_some());
         let whole = count < 2 || self.manifest.layers_of(MediaType::Model).all(is_part);
-        self.manifest
-            .layers_of(MediaType::Model)
-            .skip(if whole { 0 } else { count - 1 })
+        self.manifest.layers_of(MediaType::Model).skip(if whole { 0 } else { count - 1 })
     }
 
-    fn path(&self, layer: &Descriptor) -> PathBuf {
+    pub(super) fn path(&self, layer: &Descriptor) -> PathBuf {
         self.store.blobs().path(&layer.digest)
     }
 
@@ -201,10 +185,7 @@ impl Model {
     }
 
     fn paths(&self, kind: MediaType) -> Vec<PathBuf> {
-        self.manifest
-            .layers_of(kind)
-            .map(|layer| self.store.blobs().path(&layer.digest))
-            .collect()
+        self.manifest.layers_of(kind).map(|layer| self.store.blobs().path(&layer.digest)).collect()
     }
 
     /// The GGUF weights' header; of a split model, the first part's. `None` for other formats.
@@ -219,67 +200,21 @@ impl Model {
             && let Some(layer) = self.gguf_layers().next()
         {
             let opened = Gguf::open(&self.path(layer));
-            let opened = opened.map_err(|source| StoreError::Gguf {
-                name: self.name.short(),
-                source,
-            })?;
+            let opened = opened.map_err(|source| StoreError::Gguf { name: self.name.short(), source })?;
             self.gguf.set(opened).ok();
         }
         Ok(self.gguf.get())
     }
 
-    /// The weights' metadata; of a split model, the first part's. Broken weights are an error where they are used, not in a
-    /// list.
+    /// The weights' metadata; of a split model, the first part's. Broken weights are an error where they are used, not
+    /// in a list.
     pub fn head(&self) -> Option<Arc<Metadata>> {
         self.gguf_layers().next().and_then(|layer| self.head_of(layer))
     }
 
     pub(super) fn head_of(&self, layer: &Descriptor) -> Option<Arc<Metadata>> {
         let head = self.store.inner.heads.get(self.store.blobs(), &layer.digest);
-        head.inspect_err(|error| tracing::warn!(model.name = %self.name, %error, "a GGUF file cannot be read"))
-            .ok()
-    }
-
-    /// A Modelfile that would make this model, in the order in which `show` prints it.
-    pub fn modelfile(&self) -> Modelfile {
-        let text = |path: PathBuf| path.to_string_lossy().into_owned();
-        let weights = match self.format() {
-            Some(ModelFormat::Gguf) => self.gguf_layers().map(|layer| text(self.path(layer))).collect(),
-            _ => vec![self.name.short()],
-        };
-        let set = |value: &str| (!value.is_empty()).then(|| value.to_owned());
-        let mut instructions: Vec<Instruction> = weights.into_iter().map(Instruction::From).collect();
-        instructions.extend(self.adapters().into_iter().map(text).map(Instruction::Adapter));
-        instructions.extend(self.drafts().into_iter().map(text).map(Instruction::Draft));
-        instructions.extend(self.projectors().into_iter().map(text).map(Instruction::From));
-        let template = self.template.clone().unwrap_or_else(|| "{{ .Prompt }}".to_owned());
-        instructions.push(Instruction::Template(template));
-        instructions.extend(self.system.clone().map(Instruction::System));
-        instructions.extend(set(&self.config.renderer).map(Instruction::Renderer));
-        instructions.extend(set(&self.config.parser).map(Instruction::Parser));
-        instructions.extend(
-            self.parameter_lines()
-                .map(|(name, value)| Instruction::Parameter { name, value }),
-        );
-        instructions.extend(self.licenses.iter().cloned().map(Instruction::License));
-        instructions.extend(self.messages.iter().filter_map(|message| {
-            let role = MessageRole::of_str(message.role.as_str())?;
-            Some(Instruction::Message {
-                role,
-                content: message.content.clone(),
-            })
-        }));
-        Modelfile { instructions }
-    }
-
-    /// Each parameter's name and text, sorted by name; a list's elements each for itself.
-    pub fn parameter_lines(&self) -> impl Iterator<Item = (String, String)> {
-        let mut parameters: Vec<(&String, &Value)> = self.parameters.iter().collect();
-        parameters.sort_unstable_by_key(|(name, _)| *name);
-        parameters.into_iter().flat_map(|(name, value)| {
-            let values = value.as_array().map_or(std::slice::from_ref(value), Vec::as_slice);
-            values.iter().map(|value| (name.clone(), parameter_text(value)))
-        })
+        head.inspect_err(|error| tracing::warn!(model.name = %self.name, %error, "a GGUF file cannot be read")).ok()
     }
 }
 
@@ -290,13 +225,7 @@ mod tests {
 
     fn layer(store: &Store, kind: MediaType, content: &[u8]) -> Descriptor {
         let digest = store.blobs().put(content).unwrap();
-        Descriptor {
-            media_type: kind,
-            digest,
-            size: content.len() as u64,
-            from: None,
-            name: None,
-        }
+        Descriptor { media_type: kind, digest, size: content.len() as u64, from: None, name: None }
     }
 
     fn tag(store: &Store, name: &str, config: &ModelConfig, layers: Vec<Descriptor>) -> Model {
@@ -313,11 +242,7 @@ mod tests {
     }
 
     fn tiny(path: &str) -> Vec<u8> {
-        std::fs::read(format!(
-            "{}/compat-tests/models/tiny/{path}",
-            env!("CARGO_MANIFEST_DIR")
-        ))
-        .unwrap()
+        std::fs::read(format!("{}/compat-tests/models/tiny/{path}", env!("CARGO_MANIFEST_DIR"))).unwrap()
     }
 
     #[test]
@@ -327,16 +252,8 @@ mod tests {
         let layers = vec![
             weights.clone(),
             layer(&store, MediaType::Template, b"{{ .Prompt }}\n"),
-            layer(
-                &store,
-                MediaType::Params,
-                b"{\"stop\":[\"a\",\" b\"],\"num_ctx\":1048576}\n",
-            ),
-            layer(
-                &store,
-                MediaType::Messages,
-                b"[{\"role\":\"user\",\"content\":\"hi\"}]\n",
-            ),
+            layer(&store, MediaType::Params, b"{\"stop\":[\"a\",\" b\"],\"num_ctx\":1048576}\n"),
+            layer(&store, MediaType::Messages, b"[{\"role\":\"user\",\"content\":\"hi\"}]\n"),
         ];
         let model = tag(&store, "tiny", &ModelConfig::default(), layers);
         assert_eq!(model.weights().unwrap(), [store.blobs().path(&weights.digest)]);
@@ -390,17 +307,7 @@ mod tests {
 
         let escaping = tag(&store, "escaping", &ModelConfig::default(), vec![file("../x", b"")]);
         assert!(matches!(escaping.weights(), Err(StoreError::BrokenManifest { .. })));
-        let mlx = tag(
-            &store,
-            "mlx",
-            &ModelConfig::default(),
-            vec![layer(&store, MediaType::Tensor, b"t")],
-        );
-        assert!(
-            mlx.weights()
-                .unwrap_err()
-                .to_string()
-                .starts_with("model `mlx:latest` cannot be run here")
-        );
+        let mlx = tag(&store, "mlx", &ModelConfig::default(), vec![layer(&store, MediaType::Tensor, b"t")]);
+        assert!(mlx.weights().unwrap_err().to_string().starts_with("model `mlx:latest` cannot be run here"));
     }
 }

@@ -37,11 +37,8 @@ impl Model {
     }
 
     fn link(&self, layer: &Descriptor, folder: &Path) -> Result<(), StoreError> {
-        let name = layer
-            .name
-            .as_deref()
-            .filter(|name| is_clean_path(name))
-            .ok_or_else(|| StoreError::BrokenManifest {
+        let name =
+            layer.name.as_deref().filter(|name| is_clean_path(name)).ok_or_else(|| StoreError::BrokenManifest {
                 name: self.name.short(),
                 why: "a file of it has no name or an illegal one".to_owned(),
             })?;

@@ -1,7 +1,9 @@
 //! The Modelfile: the text that says what a model is made of.
 //!
-//! [`Modelfile::parse`] reads one, its `Display` writes one, and [`Modelfile::recipe`] gives what its instructions amount to.
+//! [`Modelfile::parse`] reads one, its `Display` writes one, [`Modelfile::recipe`] gives what its instructions amount
+//! to, and [`Model::modelfile`](super::Model::modelfile) makes one of a model.
 
+mod model;
 mod parameter;
 mod parse;
 mod print;
@@ -41,9 +43,7 @@ pub enum MessageRole {
 
 impl MessageRole {
     pub fn of_str(text: &str) -> Option<Self> {
-        [Self::System, Self::User, Self::Assistant]
-            .into_iter()
-            .find(|role| role.as_str() == text)
+        [Self::System, Self::User, Self::Assistant].into_iter().find(|role| role.as_str() == text)
     }
 
     pub fn as_str(self) -> &'static str {
@@ -67,8 +67,8 @@ pub enum ModelfileError {
     #[error("unexpected EOF: {0}")]
     BrokenWord(String),
     #[error(
-        "(line {line}): command must be one of \"from\", \"license\", \"template\", \"system\", \"adapter\", \"draft\", \
-         \"renderer\", \"parser\", \"parameter\", \"message\", or \"requires\""
+        "(line {line}): command must be one of \"from\", \"license\", \"template\", \"system\", \"adapter\", \
+         \"draft\", \"renderer\", \"parser\", \"parameter\", \"message\", or \"requires\""
     )]
     Command { line: usize },
     #[error("(line {line}): message role must be one of \"system\", \"user\", or \"assistant\"")]

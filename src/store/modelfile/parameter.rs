@@ -48,10 +48,7 @@ pub(super) fn is_deprecated(name: &str) -> bool {
 /// [`ModelfileError::UnknownParameter`], [`ModelfileError::ParameterValue`].
 pub fn typed_parameter(name: &str, value: &str) -> Result<Value, ModelfileError> {
     let kind = kind(name).ok_or_else(|| ModelfileError::UnknownParameter(name.to_owned()))?;
-    let wrong = |kind| ModelfileError::ParameterValue {
-        kind,
-        value: value.to_owned(),
-    };
+    let wrong = |kind| ModelfileError::ParameterValue { kind, value: value.to_owned() };
     Ok(match kind {
         Kind::Int => json!(value.parse::<i64>().map_err(|_| wrong("int"))?),
         Kind::Float => json!(read_float(value).ok_or_else(|| wrong("float"))?),
@@ -60,8 +57,8 @@ pub fn typed_parameter(name: &str, value: &str) -> Result<Value, ModelfileError>
     })
 }
 
-/// A 32-bit float, as the double with the same shortest text. What JSON cannot hold is refused here: Ollama takes `inf` and
-/// fails to store it.
+/// A 32-bit float, as the double with the same shortest text. What JSON cannot hold is refused here: Ollama takes `inf`
+/// and fails to store it.
 fn read_float(text: &str) -> Option<f64> {
     let value = text.parse::<f32>().ok().or_else(|| read_hex_float(text))?;
     value.is_finite().then(|| float32(value).parse().ok())?
@@ -69,9 +66,8 @@ fn read_float(text: &str) -> Option<f64> {
 
 /// Go's `0x1.8p-2`: the exponent is of two and must be there.
 fn read_hex_float(text: &str) -> Option<f32> {
-    let (sign, digits) = text
-        .strip_prefix('-')
-        .map_or((1.0, text.strip_prefix('+').unwrap_or(text)), |rest| (-1.0, rest));
+    let (sign, digits) =
+        text.strip_prefix('-').map_or((1.0, text.strip_prefix('+').unwrap_or(text)), |rest| (-1.0, rest));
     let digits = digits.strip_prefix("0x").or_else(|| digits.strip_prefix("0X"))?;
     let (mantissa, exponent) = digits.split_once(['p', 'P'])?;
     let exponent: i32 = exponent.parse().ok()?;
@@ -95,7 +91,8 @@ fn read_bool(text: &str) -> Option<bool> {
     }
 }
 
-/// A parameter's stored value as a PARAMETER's text. Whole numbers have no exponent, so that they are read back as such.
+/// A parameter's stored value as a PARAMETER's text. Whole numbers have no exponent, so that they are read back as
+/// such.
 pub fn parameter_text(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),
@@ -110,13 +107,9 @@ mod tests {
 
     #[test]
     fn floats_as_go_reads_them() {
-        for (text, value) in [
-            ("0x1p-2", 0.25),
-            ("-0X1.8p1", -3.0),
-            ("1.123456789", 1.123_456_8),
-            (".5", 0.5),
-            ("1e-3", 0.001),
-        ] {
+        for (text, value) in
+            [("0x1p-2", 0.25), ("-0X1.8p1", -3.0), ("1.123456789", 1.123_456_8), (".5", 0.5), ("1e-3", 0.001)]
+        {
             assert_eq!(typed_parameter("top_p", text), Ok(json!(value)), "{text}");
         }
         for bad in ["inf", "nan", "1e39", "0x1", "0xp1", "0x1p9999", "", "0,7"] {
@@ -126,11 +119,7 @@ mod tests {
 
     #[test]
     fn text_is_read_back_as_the_same_value() {
-        for (name, value) in [
-            ("num_ctx", json!(1_048_576)),
-            ("temperature", json!(0.7)),
-            ("use_mmap", json!(false)),
-        ] {
+        for (name, value) in [("num_ctx", json!(1_048_576)), ("temperature", json!(0.7)), ("use_mmap", json!(false))] {
             assert_eq!(typed_parameter(name, &parameter_text(&value)), Ok(value));
         }
     }

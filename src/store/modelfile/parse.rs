@@ -9,18 +9,12 @@ impl Modelfile {
     /// [`ModelfileError`] when it is not a Modelfile.
     pub fn parse(bytes: &[u8]) -> Result<Self, ModelfileError> {
         let text = decode(bytes);
-        let mut reader = Reader {
-            rest: text.chars(),
-            line: 1,
-        };
+        let mut reader = Reader { rest: text.chars(), line: 1 };
         let mut instructions = Vec::new();
         while let Some(first) = reader.command_start() {
             instructions.push(reader.instruction(first)?);
         }
-        if !instructions
-            .iter()
-            .any(|instruction| matches!(instruction, Instruction::From(_)))
-        {
+        if !instructions.iter().any(|instruction| matches!(instruction, Instruction::From(_))) {
             return Err(ModelfileError::NoFrom);
         }
         Ok(Self { instructions })
@@ -88,18 +82,12 @@ impl Reader<'_> {
             "requires" => Instruction::Requires(self.value()?),
             "parameter" => {
                 let name = self.word(|char| char.is_ascii_alphanumeric() || char == '_')?;
-                Instruction::Parameter {
-                    name,
-                    value: self.value()?,
-                }
+                Instruction::Parameter { name, value: self.value()? }
             }
             "message" => {
                 let role = self.word(|char| char.is_ascii_alphabetic())?;
                 let role = MessageRole::of_str(&role).ok_or(ModelfileError::Role { line: self.line })?;
-                Instruction::Message {
-                    role,
-                    content: self.value()?,
-                }
+                Instruction::Message { role, content: self.value()? }
             }
             _ => return Err(ModelfileError::Command { line: self.line }),
         })
@@ -169,14 +157,8 @@ mod tests {
     #[test]
     fn more_blanks_than_needed_are_skipped() {
         let modelfile = Modelfile::parse(b"FROM a\nPARAMETER \t seed   1\nMESSAGE  user  hi").unwrap();
-        let seed = Instruction::Parameter {
-            name: "seed".into(),
-            value: "1".into(),
-        };
-        let hi = Instruction::Message {
-            role: MessageRole::User,
-            content: "hi".into(),
-        };
+        let seed = Instruction::Parameter { name: "seed".into(), value: "1".into() };
+        let hi = Instruction::Message { role: MessageRole::User, content: "hi".into() };
         assert_eq!(modelfile.instructions[1..], [seed, hi]);
     }
 }

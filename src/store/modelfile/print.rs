@@ -8,9 +8,7 @@ use super::{Instruction, Modelfile};
 
 impl fmt::Display for Modelfile {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.instructions
-            .iter()
-            .try_for_each(|instruction| writeln!(f, "{instruction}"))
+        self.instructions.iter().try_for_each(|instruction| writeln!(f, "{instruction}"))
     }
 }
 
@@ -44,10 +42,7 @@ fn quote(value: &str) -> Cow<'_, str> {
         return first;
     }
     // a value with a line that ends in three quotes has no form at all
-    [quoted(), one()]
-        .into_iter()
-        .find(|form| reads_as(form, value))
-        .unwrap_or(first)
+    [quoted(), one()].into_iter().find(|form| reads_as(form, value)).unwrap_or(first)
 }
 
 fn reads_as(form: &str, value: &str) -> bool {
@@ -81,9 +76,8 @@ mod tests {
             "# no comment",
         ];
         for value in values {
-            let written = Modelfile {
-                instructions: vec![Instruction::From("a".into()), Instruction::System(value.into())],
-            };
+            let written =
+                Modelfile { instructions: vec![Instruction::From("a".into()), Instruction::System(value.into())] };
             let read = Modelfile::parse(written.to_string().as_bytes());
             assert_eq!(read.as_ref(), Ok(&written), "{value:?} written as {written}");
         }

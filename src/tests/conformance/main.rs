@@ -3,10 +3,14 @@
 //! `cargo test --release --test conformance`; the files come from `$HANZOD_PROMPTS`, by default
 //! `compat-tests/conformance/prompts`. Each id that differs is printed with what came and what was wanted, then a count a file.
 
+mod any_text;
 mod decode;
+mod generic;
 mod modelfiles;
 mod options;
 mod renderers;
+mod templates;
+mod parsers;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;

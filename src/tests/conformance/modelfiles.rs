@@ -12,10 +12,7 @@ use hanzod::types::Options;
 #[test]
 fn modelfiles() {
     let better = BTreeMap::from([
-        (
-            "modelfiles/system-control-chars",
-            "Ollama drops zero-width characters and wide blanks, which breaks emoji",
-        ),
+        ("modelfiles/system-control-chars", "Ollama drops zero-width characters and wide blanks, which breaks emoji"),
         (
             "modelfiles/system-four-quotes",
             "Ollama prints a value that begins with a quote so that it is read differently",
@@ -30,11 +27,7 @@ fn modelfiles() {
             (Err(error), Some(want)) => {
                 let line = case["line"].as_u64().map(|line| line as usize);
                 let same = error.to_string() == want && error.line() == line;
-                return if same {
-                    Ok(())
-                } else {
-                    Err(format!("{error} at {:?} for {want}", error.line()))
-                };
+                return if same { Ok(()) } else { Err(format!("{error} at {:?} for {want}", error.line())) };
             }
             (Ok(modelfile), None) => modelfile,
             (have, want) => return Err(format!("{have:?} for the error {want:?}")),
@@ -43,10 +36,7 @@ fn modelfiles() {
         equal(&json!(commands), &case["commands"])?;
         let printed = modelfile.to_string();
         equal(&json!(printed), &case["printed"])?;
-        equal(
-            &json!(Modelfile::parse(printed.as_bytes()) == Ok(modelfile.clone())),
-            &case["reparse_same"],
-        )?;
+        equal(&json!(Modelfile::parse(printed.as_bytes()) == Ok(modelfile.clone())), &case["reparse_same"])?;
         match (request(&modelfile), case["request_error"].as_str()) {
             (Ok(request), None) => equal(&request, &case["request"]),
             (Err(error), Some(want)) if error == want => Ok(()),
@@ -57,9 +47,7 @@ fn modelfiles() {
 
 #[test]
 fn better_is_better() {
-    let printed = Modelfile::parse(b"FROM a\nSYSTEM \"\"\"\"four\"\"\"\"\n")
-        .unwrap()
-        .to_string();
+    let printed = Modelfile::parse(b"FROM a\nSYSTEM \"\"\"\"four\"\"\"\"\n").unwrap().to_string();
     assert_eq!(printed, "FROM a\nSYSTEM \"\"\"\"four\"\"\"\"\n");
 }
 
@@ -118,21 +106,16 @@ fn request(modelfile: &Modelfile) -> Result<Value, String> {
 
 #[test]
 fn parameters() {
-    let better = BTreeMap::from([(
-        "options/parameter/float-inf",
-        "Ollama takes an infinity and then fails to store it",
-    )]);
+    let better =
+        BTreeMap::from([("options/parameter/float-inf", "Ollama takes an infinity and then fails to store it")]);
     super::run("options.jsonl", &better, |case| {
         if case["kind"] != "params" {
             return Ok(());
         }
         let mut typed = Map::new();
         for parameter in case["parameters"].as_array().expect("parameters") {
-            let mut words = parameter
-                .as_array()
-                .expect("a name and values")
-                .iter()
-                .map(|word| word.as_str().expect("text"));
+            let mut words =
+                parameter.as_array().expect("a name and values").iter().map(|word| word.as_str().expect("text"));
             let name = words.next().expect("a name");
             for value in words {
                 match (typed_parameter(name, value), typed.get_mut(name)) {
@@ -149,11 +132,7 @@ fn parameters() {
 }
 
 fn equal(have: &Value, want: &Value) -> Result<(), String> {
-    if have == want || number(have) == number(want) {
-        Ok(())
-    } else {
-        Err(format!("{have} for {want}"))
-    }
+    if have == want || number(have) == number(want) { Ok(()) } else { Err(format!("{have} for {want}")) }
 }
 
 /// With every number as a float: `1` and `1.0` are the same.

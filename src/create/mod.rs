@@ -1,0 +1,299 @@
+//! Floor 2: making a model out of another one, or out of files that were uploaded.
+//!
+//! Weights are checked and then kept as they came: a blob's digest does not change, and nothing is converted.
+//! Everything here blocks.
+//!
+//! Invariant: all that was asked is checked before anything is written, and the model appears, whole, with its
+//! manifest.
+
+mod error;
+mod layers;
+mod request;
+mod safetensors;
+mod weights;
+
+#[cfg(test)]
+mod tests;
+
+pub use error::{CreateError, CreateErrorKind};
+pub use request::{CreateFile, CreateInfo, CreateRequest};
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+
+use serde_json::{Map, Value};
+
+use crate::store::{
+    Descriptor, Manifest, MediaType, Model, ModelConfig, ModelFormat, Store, StoreError, message_layer,
+};
+use crate::types::{Digest, Options};
+use layers::Layers;
+use weights::{Facts, GgufFile};
+
+/// What `quantize` may ask for.
+const QUANTIZATIONS: [&str; 5] = ["F32", "F16", "Q4_K_S", "Q4_K_M", "Q8_0"];
+
+/// What is being done. Its text is Ollama's, where Ollama does the same.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CreateEvent {
+    ParsingGguf,
+    ParsingSafetensors,
+    UsingLayer(Digest),
+    CreatingLayer(Digest),
+    WritingManifest,
+    Success,
+}
+
+impl fmt::Display for CreateEvent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::ParsingGguf => f.write_str("parsing GGUF"),
+            Self::ParsingSafetensors => f.write_str("parsing safetensors"),
+            Self::UsingLayer(digest) => write!(f, "using existing layer {digest}"),
+            Self::CreatingLayer(digest) => write!(f, "creating new layer {digest}"),
+            Self::WritingManifest => f.write_str("writing manifest"),
+            Self::Success => f.write_str("success"),
+        }
+    }
+}
+
+/// Makes a model. A former one of the same name is replaced, and the blobs that only it used are removed.
+///
+/// # Errors
+/// [`CreateError`]; then the store has no new model, and a former one of that name is as it was.
+pub fn create(
+    store: &Store,
+    mut request: CreateRequest,
+    mut events: impl FnMut(CreateEvent),
+) -> Result<(), CreateError> {
+    // blobs of these were uploaded for this request, and no manifest names them yet
+    let files = [&request.files, &request.adapters, &request.drafts].into_iter().flatten();
+    let _pins: Vec<_> = files.map(|file| store.pin(*file.digest())).collect();
+
+    Options::default().apply(&request.parameters)?;
+    let base = base(store, &request)?;
+    let given = Given::read(store, &request, base.as_ref())?;
+    if let Some(wanted) = &request.quantize {
+        check_quantization(wanted, &given.facts.file_type)?;
+    }
+    if let Some(wanted) = &request.draft_quantize {
+        check_quantization(wanted, given.draft_type.as_deref().ok_or(CreateError::NoDraft)?)?;
+    }
+    if base.is_none() {
+        use_builtin(&mut request, &given.facts.family);
+    }
+    let config = config(&request, base.as_ref(), &given.facts);
+
+    given.events.into_iter().for_each(&mut events);
+    let mut layers = Layers::new(store);
+    for layer in base.iter().flat_map(|base| &base.manifest.layers) {
+        layers.add(Descriptor { from: base.as_ref().map(|base| base.name.short()), ..layer.clone() });
+    }
+    // of weights and adapters there is one
+    for kind in [MediaType::Model, MediaType::Adapter] {
+        if given.layers.iter().any(|layer| layer.media_type == kind) {
+            layers.remove(&kind);
+        }
+    }
+    given.layers.into_iter().for_each(|layer| layers.add(layer));
+    write_texts(&mut layers, &request, base.as_ref().map(|base| &base.parameters))?;
+    let config = layers.config(&config.to_bytes())?;
+
+    let (layers, told, _pins) = layers.finish();
+    told.into_iter().for_each(&mut events);
+    events(CreateEvent::WritingManifest);
+    store.tag(&request.name, &Manifest::new(config, layers).to_bytes())?;
+    events(CreateEvent::Success);
+    Ok(())
+}
+
+/// The model to start from.
+fn base(store: &Store, request: &CreateRequest) -> Result<Option<Model>, CreateError> {
+    let Some(from) = &request.from else {
+        return if request.files.is_empty() { Err(CreateError::NoSource) } else { Ok(None) };
+    };
+    match store.model(from) {
+        Err(StoreError::NotFound(_)) => Err(CreateError::FromNotFound(from.clone())),
+        other => Ok(Some(other?)),
+    }
+}
+
+/// What the request's files are: checked, and not written anywhere yet.
+struct Given {
+    layers: Vec<Descriptor>,
+    /// What the weights say: the files', or else the base's.
+    facts: Facts,
+    /// The quantisation of the draft model, if there is one.
+    draft_type: Option<String>,
+    events: Vec<CreateEvent>,
+}
+
+impl Given {
+    fn read(store: &Store, request: &CreateRequest, base: Option<&Model>) -> Result<Self, CreateError> {
+        if request.files.iter().any(|file| file.path().ends_with(".safetensors")) {
+            if base.is_some() || !request.adapters.is_empty() || !request.drafts.is_empty() {
+                return Err(CreateError::Files("safetensors files must be given alone".to_owned()));
+            }
+            return Self::read_safetensors(store, &request.files);
+        }
+        Self::read_gguf(store, request, base)
+    }
+
+    fn read_safetensors(store: &Store, files: &[CreateFile]) -> Result<Self, CreateError> {
+        let facts = safetensors::facts_of(store, files)?;
+        let mut files: Vec<&CreateFile> = files.iter().collect();
+        files.sort_unstable();
+        let layer = |file: &CreateFile| weights::layer(store, MediaType::File, file, Some(file.path().to_owned()));
+        let layers = files.into_iter().map(layer).collect::<Result<_, _>>()?;
+        Ok(Self { layers, facts, draft_type: None, events: vec![CreateEvent::ParsingSafetensors] })
+    }
+
+    fn read_gguf(store: &Store, request: &CreateRequest, base: Option<&Model>) -> Result<Self, CreateError> {
+        let mut files = GgufFile::open_all(store, &request.files)?;
+        weights::in_order(&mut files)?;
+        let adapters = GgufFile::open_all(store, &request.adapters)?;
+        if let Some(other) = adapters.iter().find(|file| file.media_type() != MediaType::Adapter) {
+            return Err(CreateError::Files(format!("`{}` is not an adapter", other.file.path())));
+        }
+        let drafts = GgufFile::open_all(store, &request.drafts)?;
+
+        let mut layers = Vec::new();
+        for file in files.iter().chain(&adapters) {
+            layers.push(weights::layer(store, file.media_type(), file.file, None)?);
+        }
+        if layers.iter().filter(|layer| layer.media_type == MediaType::Adapter).count() > 1 {
+            return Err(CreateError::ManyAdapters);
+        }
+        for file in &drafts {
+            layers.push(weights::layer(store, MediaType::Draft, file.file, None)?);
+        }
+
+        let of = |kind| files.iter().filter(move |file| file.media_type() == kind).map(|file| &file.gguf);
+        let models: Vec<_> = of(MediaType::Model).collect();
+        let facts = match base {
+            Some(base) if models.is_empty() => {
+                let projectors = of(MediaType::Projector).map(|gguf| gguf.path().to_owned());
+                facts_of_base(base, projectors.collect())?
+            }
+            _ => weights::facts_of(&models, &of(MediaType::Projector).collect::<Vec<_>>())?,
+        };
+        Ok(Self {
+            facts,
+            draft_type: drafts.first().map(|draft| draft.gguf.file_type().to_owned()),
+            events: vec![CreateEvent::ParsingGguf; files.len() + adapters.len() + drafts.len()],
+            layers,
+        })
+    }
+}
+
+/// Read anew from GGUF weights; of others, what the config says.
+fn facts_of_base(base: &Model, more_projectors: Vec<PathBuf>) -> Result<Facts, CreateError> {
+    if base.format() == Some(ModelFormat::Gguf) {
+        let projectors = [base.projectors(), more_projectors].concat();
+        return weights::facts_of_paths(&base.weights()?, &projectors);
+    }
+    let config = &base.config;
+    Ok(Facts {
+        format: "",
+        family: config.model_family.clone(),
+        families: config.model_families.clone().unwrap_or_default(),
+        parameter_size: config.model_type.clone(),
+        file_type: config.file_type.clone(),
+        context_length: config.context_length,
+        embedding_length: config.embedding_length,
+        capabilities: Vec::new(),
+    })
+}
+
+/// Weights are kept as they are, so only what they already are can be asked for.
+fn check_quantization(wanted: &str, have: &str) -> Result<(), CreateError> {
+    let known = QUANTIZATIONS.into_iter().find(|known| known.eq_ignore_ascii_case(wanted));
+    let to = known.ok_or_else(|| CreateError::QuantizationType(wanted.to_owned()))?;
+    match have {
+        have if have == to => Ok(()),
+        "F16" | "BF16" | "F32" => Err(CreateError::Quantize { from: have.to_owned(), to }),
+        _ => Err(CreateError::Quantized),
+    }
+}
+
+/// Some families come with a renderer and a parser of their own in place of a template.
+fn use_builtin(request: &mut CreateRequest, family: &str) {
+    let name = match family {
+        "gemma4" => "gemma4",
+        "laguna" => "laguna",
+        family if family.starts_with("nemotron_h") => "nemotron-3-nano",
+        _ => return,
+    };
+    if request.renderer.is_empty() && request.parser.is_empty() && request.template.is_empty() {
+        name.clone_into(&mut request.renderer);
+        name.clone_into(&mut request.parser);
+        if name == "gemma4" {
+            request.parameters.entry("stop").or_insert_with(|| serde_json::json!(["<turn|>"]));
+        }
+    }
+}
+
+/// The base's config, then what the weights say, then what the client says.
+fn config(request: &CreateRequest, base: Option<&Model>, facts: &Facts) -> ModelConfig {
+    let mut config = base.map(|base| base.config.clone()).unwrap_or_default();
+    let info = &request.info;
+    let set = |place: &mut String, text: &str| {
+        if !text.is_empty() {
+            text.clone_into(place);
+        }
+    };
+    set(&mut config.model_format, facts.format);
+    set(&mut config.model_family, info.model_family.as_deref().unwrap_or(&facts.family));
+    if !facts.families.is_empty() {
+        config.model_families = Some(facts.families.clone());
+    }
+    set(&mut config.model_type, info.parameter_size.as_deref().unwrap_or(&facts.parameter_size));
+    set(&mut config.file_type, info.quantization_level.as_deref().unwrap_or(&facts.file_type));
+    set(&mut config.renderer, &request.renderer);
+    set(&mut config.parser, &request.parser);
+    set(&mut config.requires, &request.requires);
+    set(&mut config.base_name, info.base_name.as_deref().unwrap_or_default());
+    for capabilities in [&facts.capabilities, &info.capabilities] {
+        if !capabilities.is_empty() {
+            config.capabilities.clone_from(capabilities);
+        }
+    }
+    for (place, said, told) in [
+        (&mut config.context_length, info.context_length, facts.context_length),
+        (&mut config.embedding_length, info.embedding_length, facts.embedding_length),
+    ] {
+        if let Some(length) = said.or((told > 0).then_some(told)) {
+            *place = length;
+        }
+    }
+    config
+}
+
+/// Template, system, licenses, parameters and messages, in the order in which Ollama appends them.
+fn write_texts(
+    layers: &mut Layers<'_>,
+    request: &CreateRequest,
+    former: Option<&Map<String, Value>>,
+) -> Result<(), CreateError> {
+    if !request.template.is_empty() {
+        layers.replace(MediaType::Template, request.template.as_bytes())?;
+    }
+    if !request.system.is_empty() {
+        layers.replace(MediaType::System, request.system.as_bytes())?;
+    }
+    for license in request.licenses.iter().filter(|license| !license.is_empty()) {
+        layers.write(MediaType::License, license.as_bytes())?;
+    }
+    // sorted by name, as Go writes a map
+    let parameters: BTreeMap<&String, &Value> = former.into_iter().flatten().chain(&request.parameters).collect();
+    if !parameters.is_empty() {
+        let mut bytes = crate::go::json::to_vec(&parameters).expect("parameters are plain JSON: a bug");
+        bytes.push(b'\n');
+        layers.replace(MediaType::Params, &bytes)?;
+    }
+    if !request.messages.is_empty() {
+        layers.replace(MediaType::Messages, &message_layer(&request.messages))?;
+    }
+    Ok(())
+}

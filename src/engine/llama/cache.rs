@@ -1,0 +1,174 @@
+//! The key-value cache: what llama.cpp remembers of each sequence, and how much of it a new prompt can use.
+
+use llama_cpp_2::context::LlamaContext;
+use llama_cpp_2::model::{LlamaModel, RopeType};
+
+use super::load;
+use super::log;
+
+/// What this model's memory can do.
+#[derive(Clone, Copy, Debug)]
+pub struct Traits {
+    /// All sequences live in one buffer.
+    shared: bool,
+    /// Positions can be moved.
+    moves: bool,
+    /// Parts of a sequence can be given to another.
+    copies: bool,
+    /// Tokens that some layers look back; zero when it is all of them.
+    window: usize,
+}
+
+impl Traits {
+    /// To be asked once the context is made.
+    pub fn of(model: &LlamaModel, shared: bool) -> Self {
+        let recurrent = model.is_recurrent() || model.is_hybrid();
+        let sections = matches!(model.rope_type(), Some(RopeType::MRope | RopeType::IMRope | RopeType::Vision));
+        let odd = ["step35", "deepseek"].iter().any(|name| load::architecture(model).starts_with(name));
+        let plain = !recurrent && !log::has_window();
+        let window = load::metadata(model, "attention.sliding_window").and_then(|window| window.parse().ok());
+        Self {
+            shared,
+            moves: plain && !sections && !odd,
+            copies: plain,
+            window: if log::has_window() { window.unwrap_or(1) } else { 0 },
+        }
+    }
+}
+
+/// One sequence of the context: the tokens whose keys and values are there.
+#[derive(Debug, Default)]
+pub struct Cached {
+    pub tokens: Vec<u32>,
+    /// When it was last used, on the decoder's clock.
+    pub used: u64,
+}
+
+impl Cached {
+    /// How many tokens at the beginning are those of `prompt`. The prompt's last token is never among them: its logits
+    /// are wanted, and only evaluation gives those.
+    pub fn common(&self, prompt: &[u32]) -> usize {
+        let known = &prompt[..prompt.len().saturating_sub(1)];
+        self.tokens.iter().zip(known).take_while(|(a, b)| a == b).count()
+    }
+}
+
+/// Where a prompt goes, and where its beginning comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    pub slot: usize,
+    /// A slot that knows more of the prompt than `slot` does.
+    pub from: Option<usize>,
+}
+
+/// Chooses among `slots`, of which those in `free` may be taken. The one that knows most of the prompt is continued, when
+/// the prompt goes on from most of what it knows; else the one unused for longest, with what any other knows copied to it.
+pub fn place(slots: &[Cached], free: &[usize], prompt: &[u32], copies: bool) -> Option<Place> {
+    let common = |slot: usize| slots[slot].common(prompt);
+    let best = free.iter().copied().max_by_key(|slot| (common(*slot), std::cmp::Reverse(slots[*slot].used)))?;
+    let oldest = free.iter().copied().min_by_key(|slot| (!slots[*slot].tokens.is_empty(), slots[*slot].used))?;
+    let goes_on = common(best) > 0 && (common(best) * 2 >= slots[best].tokens.len() || !copies);
+    let slot = if goes_on { best } else { oldest };
+    let source = (0..slots.len()).filter(|_| copies).max_by_key(|slot| common(*slot));
+    Some(Place { slot, from: source.filter(|from| common(*from) > common(slot)) })
+}
+
+/// The number of a slot as llama.cpp counts sequences.
+pub fn sequence(slot: usize) -> i32 {
+    i32::try_from(slot).expect("a slot beyond llama.cpp's sequences: a bug")
+}
+
+/// Empties a slot, which always works.
+pub fn clear(context: &mut LlamaContext<'_>, slot: usize, cached: &mut Cached) {
+    if let Err(error) = context.kv_cache_seq_rm(sequence(slot), None, None) {
+        tracing::warn!(%error, "a sequence cannot be emptied");
+    }
+    cached.tokens.clear();
+}
+
+/// Keeps the first `length` tokens, or none when this memory cannot lose its end, or has lost its beginning.
+pub fn keep(context: &mut LlamaContext<'_>, slot: usize, cached: &mut Cached, length: usize, traits: Traits) {
+    let end = u32::try_from(length).unwrap_or(u32::MAX);
+    let cut = context.kv_cache_seq_rm(sequence(slot), Some(end), None).is_ok();
+    let first = usize::try_from(context.kv_cache_seq_pos_min(sequence(slot))).unwrap_or(0);
+    let whole = traits.window == 0 || first == 0 || first + traits.window < length;
+    if cut && whole && length > 0 {
+        cached.tokens.truncate(length);
+    } else {
+        clear(context, slot, cached);
+    }
+}
+
+impl Traits {
+    pub fn copies(self) -> bool {
+        self.copies
+    }
+
+    /// Gives `to` the first `length` tokens of `from`.
+    pub fn copy(self, context: &mut LlamaContext<'_>, slots: &mut [Cached], from: usize, to: usize, length: usize) {
+        clear(context, to, &mut slots[to]);
+        // Between buffers of their own llama.cpp copies all or nothing.
+        let end = if self.shared { u32::try_from(length).ok() } else { None };
+        match context.kv_cache_seq_cp(sequence(from), sequence(to), None, end) {
+            Ok(()) => {
+                slots[to].tokens = slots[from].tokens.clone();
+                keep(context, to, &mut slots[to], length, self);
+            }
+            Err(error) => tracing::warn!(%error, "a sequence cannot be copied"),
+        }
+    }
+
+    /// Takes out `from..to` and moves what comes after it. Where positions cannot be moved, all from `from` on goes and
+    /// has to be evaluated again.
+    pub fn shift(self, context: &mut LlamaContext<'_>, slot: usize, cached: &mut Cached, from: usize, to: usize) {
+        let position = |at: usize| u32::try_from(at).ok();
+        let back = i32::try_from(to - from).map(|by| -by);
+        if let Ok(back) = back
+            && self.moves
+            && to <= cached.tokens.len()
+            && context.kv_cache_seq_rm(sequence(slot), position(from), position(to)).is_ok()
+            && context.kv_cache_seq_add(sequence(slot), position(to), None, back).is_ok()
+        {
+            cached.tokens.drain(from..to);
+        } else {
+            keep(context, slot, cached, from, self);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn slots(known: &[(&[u32], u64)]) -> Vec<Cached> {
+        known.iter().map(|(tokens, used)| Cached { tokens: tokens.to_vec(), used: *used }).collect()
+    }
+
+    #[test]
+    fn a_conversation_goes_on_where_it_was() {
+        let slots = slots(&[(&[], 0), (&[1, 2, 3, 4], 5), (&[1, 2, 9], 6)]);
+        assert_eq!(place(&slots, &[0, 1, 2], &[1, 2, 3, 4, 5], true), Some(Place { slot: 1, from: None }));
+    }
+
+    #[test]
+    fn a_shared_beginning_is_copied() {
+        let slots = slots(&[(&[7], 3), (&[1, 2, 3, 4, 5, 6], 5)]);
+        assert_eq!(place(&slots, &[0, 1], &[1, 2, 8], true), Some(Place { slot: 0, from: Some(1) }));
+        assert_eq!(place(&slots, &[0], &[1, 2, 3, 4], true), Some(Place { slot: 0, from: Some(1) }));
+        assert_eq!(place(&slots, &[0, 1], &[1, 2, 8], false), Some(Place { slot: 1, from: None }));
+        assert_eq!(place(&slots, &[], &[1], true), None);
+    }
+
+    #[test]
+    fn the_slot_unused_for_longest_goes_first() {
+        let used = slots(&[(&[7], 9), (&[8], 3)]);
+        assert_eq!(place(&used, &[0, 1], &[1, 2], true), Some(Place { slot: 1, from: None }));
+        let empty = slots(&[(&[7], 1), (&[], 3)]);
+        assert_eq!(place(&empty, &[0, 1], &[1, 2], true), Some(Place { slot: 1, from: None }));
+    }
+
+    #[test]
+    fn one_token_is_always_left_to_evaluate() {
+        assert_eq!(slots(&[(&[1, 2, 3], 0)])[0].common(&[1, 2, 3]), 2);
+    }
+}

@@ -1,0 +1,161 @@
+//! What llama.cpp says: its warnings and errors go to standard error, where the server reads them; from the rest we
+//! learn how large its buffers are, which its C interface does not tell.
+
+use std::collections::BTreeMap;
+use std::ffi::{CStr, c_char, c_void};
+use std::io::Write;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use llama_cpp_sys_2 as sys;
+
+/// What was learnt from the log so far.
+#[derive(Debug, Default)]
+struct Heard {
+    line: Vec<u8>,
+    level: sys::ggml_log_level,
+    error: Option<String>,
+    buffers: Buffers,
+    window: bool,
+}
+
+/// Bytes of llama.cpp's buffers, by their place and use.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Buffers(BTreeMap<(String, String), u64>);
+
+static HEARD: Mutex<Heard> = Mutex::new(Heard {
+    line: Vec::new(),
+    level: sys::GGML_LOG_LEVEL_NONE,
+    error: None,
+    buffers: Buffers(BTreeMap::new()),
+    window: false,
+});
+
+fn heard() -> MutexGuard<'static, Heard> {
+    HEARD.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Takes over llama.cpp's log.
+pub fn listen() {
+    // SAFETY: the callback is a function and stays; it uses no user data.
+    unsafe { sys::llama_log_set(Some(callback), std::ptr::null_mut()) };
+}
+
+/// The last error llama.cpp wrote.
+pub fn last_error() -> Option<String> {
+    heard().error.clone()
+}
+
+pub fn buffers() -> Buffers {
+    heard().buffers.clone()
+}
+
+/// Some layers keep only a window of the context (sliding-window attention).
+pub fn has_window() -> bool {
+    heard().window
+}
+
+unsafe extern "C" fn callback(level: sys::ggml_log_level, text: *const c_char, _: *mut c_void) {
+    if text.is_null() {
+        return;
+    }
+    // SAFETY: llama.cpp passes a text with a zero at its end, which lives through the call.
+    let text = unsafe { CStr::from_ptr(text) }.to_bytes();
+    heard().take(level, text, &mut std::io::stderr().lock());
+}
+
+impl Heard {
+    /// Puts pieces together to lines.
+    fn take(&mut self, level: sys::ggml_log_level, text: &[u8], out: &mut dyn Write) {
+        if level != sys::GGML_LOG_LEVEL_CONT {
+            self.level = level;
+        }
+        for &byte in text {
+            if byte == b'\n' {
+                let line = std::mem::take(&mut self.line);
+                self.line(&String::from_utf8_lossy(&line), out);
+            } else {
+                self.line.push(byte);
+            }
+        }
+    }
+
+    fn line(&mut self, line: &str, out: &mut dyn Write) {
+        self.buffers.take(line);
+        self.window |= line.contains(" SWA KV cache") && !line.contains("non-SWA");
+        if self.level == sys::GGML_LOG_LEVEL_ERROR {
+            // "llama_model_load: error loading model: …" is worth more than the "failed to load model" after it.
+            let text = line.split_once(": ").map_or(line, |(_, text)| text).trim();
+            if !text.starts_with("failed to load model") || self.error.is_none() {
+                self.error = Some(text.to_owned());
+            }
+        }
+        // With one buffer for all sequences its size says nothing about the longest of them.
+        let false_alarm = line.contains("possible training context overflow");
+        if matches!(self.level, sys::GGML_LOG_LEVEL_WARN | sys::GGML_LOG_LEVEL_ERROR) && !false_alarm {
+            // Nothing is left to be told when standard error is gone.
+            writeln!(out, "{line}").ok();
+        }
+    }
+}
+
+impl Buffers {
+    /// Reads `function:  PLACE use buffer size =  12.00 MiB`.
+    fn take(&mut self, line: &str) {
+        let Some((left, right)) = line.split_once(" buffer size = ") else { return };
+        let Some(mebibytes) = right.trim().strip_suffix("MiB").and_then(|number| number.trim().parse::<f64>().ok())
+        else {
+            return;
+        };
+        let mut words = left.rsplit(": ").next().unwrap_or(left).split_whitespace();
+        let (Some(place), Some(kind)) = (words.next(), words.next()) else { return };
+        let bytes = (mebibytes * 1024.0 * 1024.0) as u64;
+        let sum = self.0.entry((place.to_owned(), kind.to_owned())).or_default();
+        // The compute buffer is announced anew whenever it grows.
+        *sum = if kind == "compute" { bytes.max(*sum) } else { *sum + bytes };
+    }
+
+    pub fn total(&self) -> u64 {
+        self.0.values().sum()
+    }
+
+    /// Of those on an accelerator.
+    pub fn on_accelerators(&self) -> u64 {
+        let on_host = |place: &str| place.starts_with("CPU") || place.contains("Host") || place == "AMX";
+        self.0.iter().filter(|((place, _), _)| !on_host(place)).map(|(_, bytes)| bytes).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn buffers_are_added_up() {
+        let mut buffers = Buffers::default();
+        for line in [
+            "load_tensors:   CPU_Mapped model buffer size =   100.00 MiB",
+            "load_tensors:   CPU_Mapped model buffer size =    50.00 MiB",
+            "llama_kv_cache:      CUDA0 KV buffer size =    28.00 MiB",
+            "sched_reserve:        CPU compute buffer size =    10.00 MiB",
+            "sched_reserve:        CPU compute buffer size =    12.00 MiB",
+            "sched_reserve:  CUDA_Host compute buffer size =     1.00 MiB",
+            "something else",
+        ] {
+            buffers.take(line);
+        }
+        assert_eq!(buffers.total() >> 20, 150 + 28 + 12 + 1);
+        assert_eq!(buffers.on_accelerators() >> 20, 28);
+    }
+
+    #[test]
+    fn only_trouble_is_passed_on() {
+        let mut heard = Heard::default();
+        let mut out = Vec::new();
+        heard.take(sys::GGML_LOG_LEVEL_INFO, b"fine\n", &mut out);
+        heard.take(sys::GGML_LOG_LEVEL_ERROR, b"load: error loading model: no", &mut out);
+        heard.take(sys::GGML_LOG_LEVEL_CONT, b" tensors\n", &mut out);
+        heard.take(sys::GGML_LOG_LEVEL_ERROR, b"load: failed to load model\n", &mut out);
+        assert_eq!(heard.error.as_deref(), Some("error loading model: no tensors"));
+        assert_eq!(out, b"load: error loading model: no tensors\nload: failed to load model\n");
+    }
+}

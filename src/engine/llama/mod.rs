@@ -1,0 +1,73 @@
+//! llama.cpp as a backend: GGUF models, many sequences in one batch.
+//!
+//! llama.cpp makes logits of tokens; what is made of the logits is the engine's own, the same for every backend.
+//! Everything here runs on one thread, which owns the model, its context and all sequences.
+
+mod cache;
+mod decode;
+mod device;
+mod embed;
+mod load;
+mod log;
+mod prompt;
+mod vocab;
+
+use std::sync::mpsc::Receiver;
+
+use llama_cpp_2::llama_backend::LlamaBackend;
+
+use super::backend::{Backend, Events};
+use super::event::EngineError;
+use super::protocol::Command;
+use super::request::LoadSpec;
+
+use vocab::Vocab;
+
+/// llama.cpp.
+pub struct Llama;
+
+impl Backend for Llama {
+    fn serve(&self, spec: &LoadSpec, commands: &Receiver<Command>, events: &Events) -> Result<(), EngineError> {
+        log::listen();
+        let backend = LlamaBackend::init().map_err(|error| EngineError::Load(error.to_string()))?;
+        let mut model = load::model(&backend, spec)?;
+        let adapter = load::adapter(&mut model, spec)?;
+        let vocab = Vocab::new(&model);
+        let limits = load::Limits::of(&model, spec);
+        let mut context = if spec.embedding {
+            load::embedding(&backend, &model, spec, limits)?
+        } else {
+            load::text(&backend, &model, spec, limits)?
+        };
+        if let Some(mut adapter) = adapter {
+            context.lora_adapter_set(&mut adapter, 1.0).map_err(|error| EngineError::Load(error.to_string()))?;
+        }
+        let report = load::report(&model, &vocab, limits);
+        if spec.embedding {
+            let embedder = embed::Embedder::new(context, &vocab, limits, events.clone());
+            events.loaded(report);
+            embedder.run(commands);
+        } else {
+            let traits = cache::Traits::of(&model, load::shares_cells(&model, limits));
+            let decoder = decode::Decoder::new(context, &vocab, traits, limits, events.clone());
+            events.loaded(report);
+            decoder.run(commands);
+        }
+        Ok(())
+    }
+}
+
+/// The commands that need no more than the vocabulary.
+fn common(vocab: &Vocab<'_>, command: Command, events: &Events) {
+    match command {
+        Command::Tokenize { sequence, text, add_special } => {
+            events.tokens(sequence, vocab.tokenize(&text, add_special));
+        }
+        Command::Detokenize { sequence, tokens } => match vocab.detokenize(&tokens) {
+            Ok(text) => events.text(sequence, text),
+            Err(error) => events.failed(sequence, error),
+        },
+        Command::Load(_) => tracing::warn!("a second load is passed over"),
+        Command::Generate { .. } | Command::Embed { .. } | Command::Cancel { .. } => {}
+    }
+}

@@ -1,0 +1,149 @@
+//! Which engine runs a model, with how much context and how many sequences at once, and how much memory that takes.
+
+use super::request::{EngineKind, LoadSpec};
+use crate::gguf::{Gguf, Metadata};
+use crate::store::{Capability, Model, ModelFormat, StoreError};
+use crate::types::LoadOptions;
+
+/// Context of one sequence when nobody says.
+const CONTEXT: i64 = 4096;
+/// Ollama's own lower bounds; an image alone takes hundreds of tokens.
+const LEAST_CONTEXT: i64 = 4;
+const LEAST_CONTEXT_WITH_IMAGES: i64 = 2048;
+/// Sequences at once when nobody says, as far as memory goes.
+const PARALLEL: u32 = 4;
+/// Part of the free memory that a model may take with more than one sequence.
+const SHARE: f64 = 0.5;
+/// Buffers for one batch, by experience.
+const COMPUTE: u64 = 128 << 20;
+/// Bytes of an element of the cache (F16).
+const CACHE_ELEMENT: u64 = 2;
+
+/// What the server gives when a request does not say.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Defaults {
+    /// Context of one sequence; zero is ours.
+    pub context: u32,
+    /// Sequences at once; zero is what fits.
+    pub parallel: u32,
+    /// Free memory in bytes, when that is known.
+    pub available: Option<u64>,
+}
+
+/// How a model is to be loaded.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    pub spec: LoadSpec,
+    /// Bytes it will take, about.
+    pub estimate: u64,
+}
+
+/// # Errors
+/// When blobs of the model are missing, or no engine of this program runs it.
+pub fn plan(model: &Model, options: &LoadOptions, defaults: Defaults) -> Result<Plan, StoreError> {
+    let weights = model.weights()?;
+    let head = model.head();
+    let capabilities = model.base_capabilities();
+    let embedding = capabilities.contains(&Capability::Embedding);
+    let sees = capabilities.iter().any(|kind| matches!(kind, Capability::Vision | Capability::Audio));
+    let engine = match model.format() {
+        Some(ModelFormat::Gguf) => EngineKind::Llama,
+        _ => EngineKind::Mistral,
+    };
+
+    let mut options = options.clone();
+    if options.num_ctx == 0 {
+        options.num_ctx = if defaults.context == 0 { CONTEXT } else { i64::from(defaults.context) };
+    }
+    options.num_ctx = options.num_ctx.max(if sees { LEAST_CONTEXT_WITH_IMAGES } else { LEAST_CONTEXT });
+    if let Some(trained) = model.details().context_length.and_then(|length| i64::try_from(length).ok()) {
+        options.num_ctx = options.num_ctx.min(trained.max(LEAST_CONTEXT));
+    }
+
+    let context = u64::try_from(options.num_ctx).unwrap_or(0);
+    let sequence = head.as_deref().map_or(0, |head| cache_bytes(head, context));
+    let weights_bytes = model.size();
+    let estimate = |parallel: u32| {
+        let caches = if embedding { 0 } else { sequence.saturating_mul(parallel.into()) };
+        weights_bytes.saturating_add(caches).saturating_add(COMPUTE)
+    };
+    let fits = |parallel: u32| {
+        defaults.available.is_none_or(|available| estimate(parallel) as f64 <= available as f64 * SHARE)
+    };
+    let parallel = match defaults.parallel {
+        // Texts to embed are packed by tokens, not by sequences.
+        _ if embedding => 1,
+        0 => (1..=PARALLEL).rev().find(|count| fits(*count)).unwrap_or(1),
+        asked => asked,
+    };
+    let spec = LoadSpec {
+        engine,
+        weights,
+        adapters: model.adapters(),
+        projectors: model.projectors(),
+        options,
+        parallel,
+        embedding,
+    };
+    Ok(Plan { spec, estimate: estimate(parallel) })
+}
+
+/// Bytes of the key-value cache of one sequence.
+fn cache_bytes(head: &Metadata, context: u64) -> u64 {
+    let number = |key: &str| head.arch_u64(key);
+    let layers = number("block_count").unwrap_or(0);
+    let heads = number("attention.head_count").unwrap_or(1).max(1);
+    // An array of it means that layers differ: the most there can be is reckoned with.
+    let kv_heads = number("attention.head_count_kv").unwrap_or(heads);
+    let width = number("embedding_length").unwrap_or(0) / heads;
+    let key = number("attention.key_length").unwrap_or(width);
+    let value = number("attention.value_length").unwrap_or(width);
+    let token = layers.saturating_mul(kv_heads).saturating_mul(key.saturating_add(value));
+    token.saturating_mul(CACHE_ELEMENT).saturating_mul(context)
+}
+
+/// Looks at the files before an engine does: a library's reader may crash where ours says what is wrong.
+///
+/// # Errors
+/// What is wrong with the first file that is not sound, in words.
+pub(super) fn check(spec: &LoadSpec) -> Result<(), String> {
+    if spec.engine != EngineKind::Llama {
+        return Ok(());
+    }
+    for path in spec.weights.iter().chain(&spec.adapters).chain(&spec.projectors) {
+        Gguf::open(path).map_err(|error| format!("unable to load model: {error}"))?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    #[test]
+    fn the_tiny_model_s_cache() {
+        let tiny = Path::new(env!("CARGO_MANIFEST_DIR")).join("compat-tests/models/tiny/tiny-f16.gguf");
+        let head = Gguf::peek(&tiny).unwrap();
+        let number = |key: &str| head.arch_u64(key).unwrap();
+        let token = number("block_count") * number("attention.head_count_kv") * 2 * number("attention.key_length") * 2;
+        assert!(token > 0);
+        assert_eq!(cache_bytes(&head, 100), token * 100);
+    }
+
+    #[test]
+    fn a_file_that_is_no_model_is_said_to_be_none() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let spec = LoadSpec {
+            engine: EngineKind::Llama,
+            weights: vec![file.path().to_owned()],
+            adapters: Vec::new(),
+            projectors: Vec::new(),
+            options: LoadOptions::default(),
+            parallel: 1,
+            embedding: false,
+        };
+        assert!(check(&spec).unwrap_err().starts_with("unable to load model: "));
+    }
+}
