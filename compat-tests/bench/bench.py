@@ -26,7 +26,7 @@ def arguments():
     parser.add_argument("--rounds", type=int, default=5, help="how often each server is measured (%(default)s)")
     parser.add_argument("--tokens", type=int, default=64, help="tokens of one generation (%(default)s)")
     parser.add_argument("--streams", default="1,4,8", help="streams at once (%(default)s)")
-    parser.add_argument("--seed", type=int, help="the same random prompts again")
+    parser.add_argument("--seed", type=int, default=random.randrange(2**31), help="the same random prompts again")
     parser.add_argument("--out", default=".", help="where the JSON and the SVG go (%(default)s)")
     return parser.parse_args()
 
@@ -86,8 +86,7 @@ def rounds(line, prompts, options, bench, samples):
 
 def main():
     options = arguments()
-    random.seed(options.seed if options.seed is not None else (seed := random.randrange(2**31)))
-    seed = options.seed if options.seed is not None else seed
+    random.seed(options.seed)
     machine = report.machine()
     programs = {"hanzod": options.hanzod}
     if ollama := servers.on_path("ollama"):
@@ -123,15 +122,15 @@ def main():
                 if not server.process:
                     server.clean_up()
                 server.stop()
-    finish(options, samples, machine, versions, seed)
+    finish(options, samples, machine, versions)
 
 
-def finish(options, samples, machine, versions, seed):
+def finish(options, samples, machine, versions):
     when = datetime.datetime.now().astimezone().isoformat(timespec="seconds")
     model = os.path.basename(options.model)
     about = {"title": f"hanzod {versions['hanzod'].split()[-1]}, {model}", "when": when, "machine": machine, "versions": versions,
              "subtitle": f"{machine['cpu']}, {machine['cores']} cores, {options.rounds} rounds, medians, {when[:10]}",
-             "model": model, "seed": seed, "context": servers.CONTEXT, "parallel": servers.STREAMS, "rounds": options.rounds,
+             "model": model, "seed": options.seed, "context": servers.CONTEXT, "parallel": servers.STREAMS, "rounds": options.rounds,
              "tokens": options.tokens}
     path = os.path.join(options.out, "bench-" + when[:19].replace(":", ""))
     report.write_json(path + ".json", samples, about)
