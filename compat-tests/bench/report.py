@@ -64,19 +64,19 @@ def write_svg(path, samples, about):
     parts = [f'<svg xmlns="http://www.w3.org/2000/svg" width="820" height="{height}" font-family="sans-serif" font-size="12">',
              '<rect width="100%" height="100%" fill="#fff"/>',
              f'<text x="16" y="24" font-size="15">{html.escape(about["title"])}</text>',
-             f'<text x="16" y="42" fill="#555">{html.escape(about["subtitle"])}</text>']
+             f'<text x="16" y="42" fill="#555">{html.escape(about["subtitle"])}; ↓ less is better</text>']
     for index, name in enumerate(names):
         parts.append(f'<rect x="{16 + index * 130}" y="54" width="11" height="11" fill="{colour[name]}"/>'
                      f'<text x="{32 + index * 130}" y="64">{html.escape(name)}</text>')
     top = 84
     for key, row in rows.items():
         label, unit, more = METRICS[key]
-        parts.append(f'<text x="16" y="{top + 12}">{html.escape(label)}</text>')
+        parts.append(f'<text x="16" y="{top + 11}">{html.escape(label)}{"" if more else " ↓"}</text>')
         longest = max(row.values()) or 1
         for name in names:
             if name in row:
                 width = max(1, wide * row[name] / longest)
-                value = f"{number(row[name])} {unit}" + ("" if more else " (less is better)")
+                value = f"{number(row[name])} {unit}"
                 parts.append(f'<rect x="{left}" y="{top}" width="{width:.1f}" height="{bar - 3}" fill="{colour[name]}"/>'
                              f'<text x="{left + width + 6:.1f}" y="{top + 11}" fill="#333" font-size="11">{value}</text>')
                 top += bar
