@@ -22,18 +22,26 @@ pub struct Traits {
 impl Traits {
     /// To be asked once the context is made.
     pub fn of(model: &LlamaModel, shared: bool) -> Self {
-        let recurrent = model.is_recurrent() || model.is_hybrid();
-        let sections = matches!(model.rope_type(), Some(RopeType::MRope | RopeType::IMRope | RopeType::Vision));
-        let odd = ["step35", "deepseek"].iter().any(|name| load::architecture(model).starts_with(name));
-        let plain = !recurrent && !log::has_window();
+        let windowed = log::has_window();
+        let plain = !windowed && !model.is_recurrent() && !model.is_hybrid();
         let window = load::metadata(model, "attention.sliding_window").and_then(|window| window.parse().ok());
         Self {
             shared,
-            moves: plain && !sections && !odd,
+            moves: plain && positions_move(model),
             copies: plain,
-            window: if log::has_window() { window.unwrap_or(1) } else { 0 },
+            // Of an unknown window no part will do.
+            window: if windowed { window.unwrap_or(usize::MAX) } else { 0 },
         }
     }
+}
+
+/// llama.cpp aborts when it is told to move what it cannot: positions in several dimensions, compressed keys, and two
+/// architectures of their own kind.
+fn positions_move(model: &LlamaModel) -> bool {
+    let architecture = load::architecture(model);
+    !matches!(model.rope_type(), Some(RopeType::MRope | RopeType::IMRope | RopeType::Vision))
+        && load::metadata(model, "attention.kv_lora_rank").is_none()
+        && !["step35", "deepseek"].iter().any(|name| architecture.starts_with(name))
 }
 
 /// One sequence of the context: the tokens whose keys and values are there.
@@ -90,13 +98,19 @@ pub fn clear(context: &mut LlamaContext<'_>, slot: usize, cached: &mut Cached) {
 pub fn keep(context: &mut LlamaContext<'_>, slot: usize, cached: &mut Cached, length: usize, traits: Traits) {
     let end = u32::try_from(length).unwrap_or(u32::MAX);
     let cut = context.kv_cache_seq_rm(sequence(slot), Some(end), None).is_ok();
-    let first = usize::try_from(context.kv_cache_seq_pos_min(sequence(slot))).unwrap_or(0);
-    let whole = traits.window == 0 || first == 0 || first + traits.window < length;
+    let first = context.kv_cache_seq_pos_min(sequence(slot));
+    let whole = traits.window == 0 || sees_enough(first, traits.window, length);
     if cut && whole && length > 0 {
         cached.tokens.truncate(length);
     } else {
         clear(context, slot, cached);
     }
+}
+
+/// Layers that look back `window` tokens from position `length` find them all, when `first` is the first one there is.
+fn sees_enough(first: i32, window: usize, length: usize) -> bool {
+    // A negative one says that the window has moved on and left nothing.
+    usize::try_from(first).is_ok_and(|first| first == 0 || first.saturating_add(window) < length)
 }
 
 impl Traits {
@@ -165,6 +179,12 @@ mod tests {
         assert_eq!(place(&used, &[0, 1], &[1, 2], true), Some(Place { slot: 1, from: None }));
         let empty = slots(&[(&[7], 1), (&[], 3)]);
         assert_eq!(place(&empty, &[0, 1], &[1, 2], true), Some(Place { slot: 1, from: None }));
+    }
+
+    #[test]
+    fn a_window_that_moved_on_is_no_beginning() {
+        assert!(sees_enough(0, 64, 10) && sees_enough(135, 64, 200));
+        assert!(!sees_enough(136, 64, 200) && !sees_enough(-1, 64, 200) && !sees_enough(5, 64, 10));
     }
 
     #[test]

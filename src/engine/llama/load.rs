@@ -64,6 +64,9 @@ pub fn model(backend: &LlamaBackend, spec: &LoadSpec) -> Result<LlamaModel, Engi
     if architecture(&model) == "t5" {
         return Err(EngineError::Load("models with an encoder and a decoder are not supported".into()));
     }
+    if !spec.embedding && !is_causal(&model) {
+        return Err(EngineError::Load("this model does not write text from left to right".into()));
+    }
     Ok(model)
 }
 
@@ -147,7 +150,7 @@ pub fn embedding<'m>(
     limits: Limits,
 ) -> Result<LlamaContext<'m>, EngineError> {
     let whole = u32::try_from(limits.context.max(limits.batch)).unwrap_or(u32::MAX);
-    let causal = metadata(model, "attention.causal").is_none_or(|causal| causal != "false");
+    let causal = is_causal(model);
     let pooling = metadata(model, "pooling_type").and_then(|kind| kind.parse::<i32>().ok()).unwrap_or(0);
     // A model that names no pooling was made for text: its last token has seen all others.
     let named = match pooling {
@@ -196,6 +199,10 @@ pub fn shares_cells(model: &LlamaModel, limits: Limits) -> bool {
     original.is_none_or(|original| {
         limits.context > original || limits.context.saturating_mul(limits.parallel as usize) <= original
     })
+}
+
+fn is_causal(model: &LlamaModel) -> bool {
+    metadata(model, "attention.causal").is_none_or(|causal| causal != "false")
 }
 
 pub fn architecture(model: &LlamaModel) -> String {

@@ -16,14 +16,8 @@ pub(super) fn call(text: &str, closed: bool, tools: &[Tool]) -> Option<Call> {
     if text.starts_with('{') {
         return json::call(serde_json::from_str(text).ok()?, "name", "arguments");
     }
-    if let Some((name, arguments)) = text
-        .split_once(char::is_whitespace)
-        .filter(|(_, rest)| rest.starts_with('{'))
-    {
-        return Some(Call {
-            name: plausible(name)?,
-            arguments: json::arguments(arguments)?,
-        });
+    if let Some((name, arguments)) = text.split_once(char::is_whitespace).filter(|(_, rest)| rest.starts_with('{')) {
+        return Some(Call { name: plausible(name)?, arguments: json::arguments(arguments)? });
     }
     let (name, pairs) = pairs(text, closed)?;
     let name = plausible(name)?;
@@ -44,11 +38,7 @@ fn plausible(name: &str) -> Option<String> {
 }
 
 fn pairs(text: &str, closed: bool) -> Option<(&str, Vec<(&str, &str)>)> {
-    let first = [KEY[0], KEY[1], VALUE[0]]
-        .into_iter()
-        .filter_map(|tag| text.find(tag))
-        .min()
-        .unwrap_or(text.len());
+    let first = [KEY[0], KEY[1], VALUE[0]].into_iter().filter_map(|tag| text.find(tag)).min().unwrap_or(text.len());
     let (mut name, mut rest) = (text[..first].trim(), text[first..].trim_start());
     let mut pairs = Vec::new();
     if let Some(after) = rest.strip_prefix(KEY[1]) {
@@ -80,5 +70,36 @@ fn value(text: &str, closed: bool) -> Option<(&str, &str)> {
         (Some(next), _) => Some((text[..next].trim_end(), &text[next..])),
         (None, Some(end)) => Some((&text[..end], text[end + VALUE[1].len()..].trim_start())),
         (None, None) => closed.then_some((text.trim_end(), "")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn missing_tags_are_put_back() {
+        let forms = [
+            "f<arg_key>a</arg_key><arg_value>1</arg_value><arg_key>b</arg_key><arg_value>2</arg_value>",
+            "f a</arg_key><arg_value>1</arg_value><arg_key>b</arg_key><arg_value>2</arg_value>",
+            "f<arg_key>a<arg_value>1</arg_value><arg_key>b</arg_key><arg_value>2</arg_value>",
+            "f<arg_key>a</arg_key><arg_value>1<arg_key>b</arg_key><arg_value>2</arg_value>",
+            "f<arg_key>a</arg_key><arg_value>1</arg_value><arg_key>b</arg_key><arg_value>2",
+            "f {\"a\": \"1\", \"b\": \"2\"}",
+        ];
+        for form in forms {
+            let call = call(form, true, &[]).expect(form);
+            assert_eq!((call.name.as_str(), json!(call.arguments)), ("f", json!({"a": "1", "b": "2"})), "{form}");
+        }
+    }
+
+    #[test]
+    fn rubbish_is_no_call() {
+        for text in ["what is this", "f<arg_key>a</arg_key>", "f<arg_value>1</arg_value>", "<arg_key>a</arg_key>", ""] {
+            assert_eq!(call(text, true, &[]), None, "{text}");
+        }
+        assert_eq!(call("f<arg_key>a</arg_key><arg_value>1", false, &[]), None);
     }
 }

@@ -9,18 +9,15 @@ use super::tagged::{Begin, Body, Style, Tagged, Thought};
 use crate::prompt::OutputParser;
 use crate::types::Role;
 
-pub(super) const GEMMA4_TOKENS: &[&str] = &[
-    "<|channel>",
-    "<channel|>",
-    "<|tool_call>",
-    "<tool_call|>",
-    "<|tool_response>",
-    GEMMA4_MARK,
-];
+pub(super) const GEMMA4_TOKENS: &[&str] =
+    &["<|channel>", "<channel|>", "<|tool_call>", "<tool_call|>", "<|tool_response>", GEMMA4_MARK];
 pub(super) const FUNCTIONGEMMA_TOKENS: &[&str] = &["<start_function_call>", "<end_function_call>", FUNCTIONGEMMA_MARK];
 
 const GEMMA4_MARK: &str = "<|\"|>";
 const FUNCTIONGEMMA_MARK: &str = "<escape>";
+
+/// How deep values may nest, as in `serde_json`.
+const DEPTH: usize = 128;
 
 static GEMMA4: Style = Style {
     thought: Thought {
@@ -41,10 +38,7 @@ static GEMMA4: Style = Style {
 };
 
 static FUNCTIONGEMMA: Style = Style {
-    thought: Thought {
-        in_text: false,
-        ..GEMMA4.thought
-    },
+    thought: Thought { in_text: false, ..GEMMA4.thought },
     calls: &[["<start_function_call>", "<end_function_call>"]],
     after_call: &[],
     blocks: &[],
@@ -57,12 +51,7 @@ pub(super) fn gemma4(start: &Start) -> Box<dyn OutputParser> {
     let thinks = start.thinks_if_on();
     // After a tool's result the model is within its thoughts already.
     let resumes = thinks && start.last.is_some_and(|last| last.role == *Role::TOOL);
-    begin(
-        &GEMMA4,
-        if resumes { Begin::Thought } else { Begin::Text },
-        thinks,
-        start,
-    )
+    begin(&GEMMA4, if resumes { Begin::Thought } else { Begin::Text }, thinks, start)
 }
 
 pub(super) fn gemma4_no_thinking(start: &Start) -> Box<dyn OutputParser> {
@@ -70,20 +59,11 @@ pub(super) fn gemma4_no_thinking(start: &Start) -> Box<dyn OutputParser> {
 }
 
 pub(super) fn functiongemma(start: &Start) -> Box<dyn OutputParser> {
-    Machine::boxed(
-        Tagged::new(&FUNCTIONGEMMA, Begin::Text, start.tools),
-        Out::new(Space::default(), false),
-    )
+    Machine::boxed(Tagged::new(&FUNCTIONGEMMA, Begin::Text, start.tools), Out::new(Space::default(), false))
 }
 
 fn begin(style: &'static Style, begin: Begin, thinks: bool, start: &Start) -> Box<dyn OutputParser> {
-    let mut out = Out::new(
-        Space {
-            after_call: true,
-            ..Space::default()
-        },
-        true,
-    );
+    let mut out = Out::new(Space { after_call: true, ..Space::default() }, true);
     out.hide_thinking = !thinks;
     Machine::boxed(Tagged::new(style, begin, start.tools), out)
 }
@@ -98,19 +78,12 @@ fn read(body: &Body, mark: &'static str) -> Option<Vec<Item>> {
     if name.is_empty() || name.contains(char::is_whitespace) {
         return None;
     }
-    let mut reader = Reader {
-        rest,
-        mark,
-        repair: body.closed,
-    };
+    let mut reader = Reader { rest, mark, repair: body.closed, depth: 0 };
     let arguments = reader.object()?;
     if !reader.rest.trim().trim_matches('}').is_empty() {
         return None;
     }
-    Some(vec![Item::Call(Call {
-        name: name.to_owned(),
-        arguments,
-    })])
+    Some(vec![Item::Call(Call { name: name.to_owned(), arguments })])
 }
 
 /// Reads values from the front of `rest`.
@@ -119,6 +92,7 @@ struct Reader<'a> {
     mark: &'static str,
     /// The call was closed, so what is missing was forgotten, not cut off.
     repair: bool,
+    depth: usize,
 }
 
 impl<'a> Reader<'a> {
@@ -157,20 +131,13 @@ impl<'a> Reader<'a> {
             self.rest = rest;
             return Some(true);
         }
-        if self.rest.is_empty() {
-            self.repair.then_some(true)
-        } else {
-            Some(false)
-        }
+        if self.rest.is_empty() { self.repair.then_some(true) } else { Some(false) }
     }
 
     fn key(&mut self) -> Option<String> {
         let (key, rest) = match self.quoted() {
             Some(key) => (key, self.rest.trim_start().strip_prefix(':')?),
-            None => self
-                .rest
-                .split_once(':')
-                .map(|(key, rest)| (key.trim().to_owned(), rest))?,
+            None => self.rest.split_once(':').map(|(key, rest)| (key.trim().to_owned(), rest))?,
         };
         self.rest = rest;
         (!key.is_empty() && !key.contains(['{', '}', '[', ']', ','])).then_some(key)
@@ -182,10 +149,10 @@ impl<'a> Reader<'a> {
             return Some(Value::String(text));
         }
         if self.skip("{") {
-            return self.object().map(Value::Object);
+            return self.deeper(|reader| reader.object().map(Value::Object));
         }
         if self.skip("[") {
-            return self.list().map(Value::Array);
+            return self.deeper(|reader| reader.list().map(Value::Array));
         }
         if self.rest.starts_with(self.mark) {
             // The closing mark is missing: the rest is the string, but for the call's own brace.
@@ -198,6 +165,14 @@ impl<'a> Reader<'a> {
         let (text, rest) = self.rest.split_at(end);
         self.rest = rest;
         self.bare(text.trim())
+    }
+
+    /// Reads an object or a list, within bounds.
+    fn deeper(&mut self, read: impl Fn(&mut Self) -> Option<Value>) -> Option<Value> {
+        self.depth += 1;
+        let value = if self.depth <= DEPTH { read(self) } else { None };
+        self.depth -= 1;
+        value
     }
 
     /// A string in marks, or in quotes as JSON or Python have them.
@@ -233,10 +208,7 @@ impl<'a> Reader<'a> {
             ',' => !in_object || key_follows(&self.rest[at + 1..]),
             _ => false,
         };
-        self.rest
-            .char_indices()
-            .find(ends)
-            .map_or(self.rest.len(), |(at, _)| at)
+        self.rest.char_indices().find(ends).map_or(self.rest.len(), |(at, _)| at)
     }
 
     fn bare(&self, text: &str) -> Option<Value> {
@@ -262,5 +234,44 @@ impl<'a> Reader<'a> {
 
     fn skip_blanks(&mut self) {
         self.rest = self.rest.trim_start();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn arguments(text: &str, closed: bool) -> Option<Value> {
+        let items = read(&Body { text, tags: 0, closed }, GEMMA4_MARK)?;
+        let [Item::Call(call)] = &items[..] else { return None };
+        Some(Value::Object(call.arguments.clone()))
+    }
+
+    #[test]
+    fn what_a_model_forgets_is_put_back() {
+        let note = json!({"note": "by the pier, at noon"});
+        let forms = [
+            r#"call:f{note:<|"|>by the pier, at noon<|"|>}"#,
+            r#"call:f{note:<|"|>by the pier, at noon}"#,
+            r#"call:f{note:by the pier, at noon<|"|>}"#,
+            r#"call:f{note:<|"|>by the pier, at noon<|"|>"#,
+            "call:f{note:'by the pier, at noon'}",
+            "call:f{\"note\":\"by the pier, at noon\"}",
+            "call:f{note:by the pier, at noon}",
+        ];
+        for form in forms {
+            assert_eq!(arguments(form, true), Some(note.clone()), "{form}");
+        }
+        assert_eq!(arguments("call:f{a:it, b:[x, 1], c:{}}", true), Some(json!({"a": "it", "b": ["x", 1], "c": {}})));
+    }
+
+    #[test]
+    fn what_was_cut_off_is_no_call() {
+        assert_eq!(arguments(r#"call:f{note:<|"|>by the"#, false), None);
+        assert_eq!(arguments(r#"call:f{note:<|"|>by<|"|>"#, false), None);
+        assert_eq!(arguments("call:f", true), None);
+        assert_eq!(arguments(&format!("call:f{{a:{}", "[".repeat(1_000_000)), true), None);
     }
 }

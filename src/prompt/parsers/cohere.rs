@@ -10,15 +10,8 @@ const THOUGHT_END: &str = "<|END_THINKING|>";
 const ACTION: [&str; 2] = ["<|START_ACTION|>", "<|END_ACTION|>"];
 const TEXT_ENDS: [&str; 2] = ["<|END_TEXT|>", "<|END_RESPONSE|>"];
 /// What may stand between texts and actions.
-const MARKS: [&str; 7] = [
-    ACTION[0],
-    "<|START_TEXT|>",
-    "<|START_RESPONSE|>",
-    TEXT_ENDS[0],
-    TEXT_ENDS[1],
-    ACTION[1],
-    "<|END_OF_TURN_TOKEN|>",
-];
+const MARKS: [&str; 7] =
+    [ACTION[0], "<|START_TEXT|>", "<|START_RESPONSE|>", TEXT_ENDS[0], TEXT_ENDS[1], ACTION[1], "<|END_OF_TURN_TOKEN|>"];
 
 pub(super) const TOKENS: &[&str] = &[
     "<|START_THINKING|>",
@@ -50,11 +43,7 @@ pub(super) fn cohere(start: &Start) -> Box<dyn OutputParser> {
 impl Cohere {
     fn between(&mut self, input: &mut Input) -> bool {
         let rest = input.text().trim_start();
-        if !input.ended
-            && MARKS
-                .iter()
-                .any(|mark| rest.len() < mark.len() && mark.starts_with(rest))
-        {
+        if !input.ended && MARKS.iter().any(|mark| rest.len() < mark.len() && mark.starts_with(rest)) {
             return false;
         }
         if rest.is_empty() {
@@ -115,13 +104,8 @@ impl Format for Cohere {
 
     fn finish(&mut self, input: &mut Input, out: &mut Out) -> bool {
         let Self::Action(body) = self else { return false };
-        // The string that a closing tag seemed to stand in never ended.
-        let closed = json::within_string(body).then(|| body.find(ACTION[1])).flatten();
-        if let Some(at) = closed {
-            input.put_back(&body[at + ACTION[1].len()..]);
-            body.truncate(at);
-        }
-        end_action(body, if closed.is_some() { ACTION[1] } else { "" }, out);
+        let closed = json::within_string(body) && input.end_at_first(&ACTION[1..], body);
+        end_action(body, if closed { ACTION[1] } else { "" }, out);
         *self = Self::Between;
         true
     }
@@ -145,15 +129,9 @@ fn items(body: &str) -> Vec<Item> {
         if rest.is_empty() {
             return items;
         }
-        let end = if rest.starts_with('{') {
-            json::object_end(rest)
-        } else {
-            rest.find('{')
-        };
+        let end = if rest.starts_with('{') { json::object_end(rest) } else { rest.find('{') };
         let (text, after) = rest.split_at(end.unwrap_or(rest.len()));
-        let call = serde_json::from_str(text)
-            .ok()
-            .and_then(|object| json::call(object, "tool_name", "parameters"));
+        let call = serde_json::from_str(text).ok().and_then(|object| json::call(object, "tool_name", "parameters"));
         items.push(call.map_or_else(|| Item::Text(text.to_owned()), Item::Call));
         rest = after;
     }

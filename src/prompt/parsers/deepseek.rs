@@ -34,7 +34,7 @@ pub(super) const COGITO_TOKENS: &[&str] = &[
     "<｜tool▁outputs▁end｜>",
 ];
 
-const DEEPSEEK3_BASE: Style = Style {
+static DEEPSEEK3: Style = Style {
     thought: Thought {
         open: "",
         label: "",
@@ -57,7 +57,6 @@ const DEEPSEEK3_BASE: Style = Style {
     bare: None,
 };
 
-static DEEPSEEK3: Style = DEEPSEEK3_BASE;
 static COGITO: Style = Style {
     blocks: &[(["<｜tool▁outputs▁begin｜>", "<｜tool▁outputs▁end｜>"], Block::Drop)],
     read: |body, _| {
@@ -68,7 +67,7 @@ static COGITO: Style = Style {
             Some((name, fenced.trim_end().strip_suffix("```")?))
         })
     },
-    ..DEEPSEEK3_BASE
+    ..DEEPSEEK3
 };
 
 pub(super) fn deepseek3(start: &Start) -> Box<dyn OutputParser> {
@@ -77,19 +76,12 @@ pub(super) fn deepseek3(start: &Start) -> Box<dyn OutputParser> {
 
 /// cogito does not think while it is offered tools.
 pub(super) fn cogito(start: &Start) -> Box<dyn OutputParser> {
-    begin(
-        &COGITO,
-        start.thinks_if_on() && !start.continues() && start.tools.is_empty(),
-        start,
-    )
+    begin(&COGITO, start.thinks_if_on() && !start.continues() && start.tools.is_empty(), start)
 }
 
 fn begin(style: &'static Style, thinks: bool, start: &Start) -> Box<dyn OutputParser> {
     let begin = if thinks { Begin::Thought } else { Begin::Text };
-    let space = Space {
-        after_thought: true,
-        ..Space::default()
-    };
+    let space = Space { after_thought: true, ..Space::default() };
     Machine::boxed(Tagged::new(style, begin, start.tools), Out::new(space, true))
 }
 
@@ -125,9 +117,7 @@ fn calls(body: &Body, parts: fn(&str) -> Option<(&str, &str)>) -> Option<Vec<Ite
 /// Where the closing tag stands that is not part of an argument; failing that, the first.
 fn end_of_call(text: &str) -> Option<usize> {
     let mut ends = text.match_indices(CALL[1]).map(|(at, _)| at);
-    ends.clone()
-        .find(|at| !within_value(&text[..*at]))
-        .or_else(|| ends.next())
+    ends.clone().find(|at| !within_value(&text[..*at])).or_else(|| ends.next())
 }
 
 fn within_value(body: &str) -> bool {

@@ -47,13 +47,7 @@ enum State {
 pub(super) fn glimmer(start: &Start) -> Box<dyn OutputParser> {
     let mut out = Out::new(Space::default(), false);
     out.hide_thinking = !start.thinks_unless_off();
-    Machine::boxed(
-        Glimmer {
-            tools: start.tools.into(),
-            state: State::Between,
-        },
-        out,
-    )
+    Machine::boxed(Glimmer { tools: start.tools.into(), state: State::Between }, out)
 }
 
 impl Glimmer {
@@ -67,9 +61,7 @@ impl Glimmer {
             return false;
         }
         let recipient = after.strip_prefix(TO).unwrap_or_default();
-        let end = recipient
-            .find(|char: char| char.is_whitespace() || char == '<')
-            .unwrap_or(recipient.len());
+        let end = recipient.find(|char: char| char.is_whitespace() || char == '<').unwrap_or(recipient.len());
         let (recipient, tail) = recipient.split_at(end);
         if !input.ended && after.starts_with(TO) && open(tail, MESSAGE) {
             return false;
@@ -82,10 +74,7 @@ impl Glimmer {
         self.state = match recipient {
             "self" => State::Thinking,
             "user" => State::Head { framed: true },
-            tool => State::Calls {
-                recipient: tool.to_owned(),
-                body: String::new(),
-            },
+            tool => State::Calls { recipient: tool.to_owned(), body: String::new() },
         };
         input.take(length);
         true
@@ -97,10 +86,7 @@ impl Glimmer {
             return false;
         }
         self.state = match framed {
-            _ if rest.starts_with(CALLS[0]) => State::Calls {
-                recipient: String::new(),
-                body: String::new(),
-            },
+            _ if rest.starts_with(CALLS[0]) => State::Calls { recipient: String::new(), body: String::new() },
             true => State::Content,
             false => State::Stray,
         };
@@ -185,13 +171,8 @@ impl Format for Glimmer {
         let State::Calls { body, .. } = &mut self.state else {
             return false;
         };
-        // The value that an end seemed to stand in never ended.
-        let end = within_parameter(body)
-            .then(|| ENDS.iter().filter_map(|end| body.find(end)).min())
-            .flatten();
-        if let Some(end) = end {
-            let after = body.split_off(end);
-            input.put_back(&after[ENDS[0].len()..]);
+        if within_parameter(body) {
+            input.end_at_first(&ENDS, body);
         }
         self.end_calls(out);
         true
@@ -220,6 +201,5 @@ fn read(body: &str, tools: &[Tool]) -> Option<Vec<Call>> {
 }
 
 fn within_parameter(body: &str) -> bool {
-    body.rfind(PARAMETER[0])
-        .is_some_and(|at| !body[at..].contains(PARAMETER[1]))
+    body.rfind(PARAMETER[0]).is_some_and(|at| !body[at..].contains(PARAMETER[1]))
 }

@@ -8,18 +8,10 @@ use super::tagged::{Begin, Style, Tagged, Thought};
 use crate::prompt::OutputParser;
 use crate::types::Tool;
 
-pub(super) const TOKENS: &[&str] = &[
-    "<think>",
-    "</think>",
-    "<tool_call>",
-    "</tool_call>",
-    "<arg_key>",
-    "</arg_key>",
-    "<arg_value>",
-    "</arg_value>",
-];
+pub(super) const TOKENS: &[&str] =
+    &["<think>", "</think>", "<tool_call>", "</tool_call>", "<arg_key>", "</arg_key>", "<arg_value>", "</arg_value>"];
 
-const GLM_4_7: Style = Style {
+static GLM_4_7: Style = Style {
     thought: Thought {
         open: "",
         label: "",
@@ -41,29 +33,13 @@ const GLM_4_7: Style = Style {
     bare: None,
 };
 
-static GLM_4_7_STYLE: Style = GLM_4_7;
-static GLM_OCR: Style = Style {
-    thought: Thought {
-        open: "<think>",
-        ..GLM_4_7.thought
-    },
-    ..GLM_4_7
-};
+static GLM_OCR: Style = Style { thought: Thought { open: "<think>", ..GLM_4_7.thought }, ..GLM_4_7 };
 
-const SPACE: Space = Space {
-    answer: false,
-    after_thought: true,
-    after_call: false,
-    before_tag: true,
-};
+const SPACE: Space = Space { answer: false, after_thought: true, after_call: false, before_tag: true };
 
 pub(super) fn glm_4_7(start: &Start) -> Box<dyn OutputParser> {
-    let begin = if start.thinks_unless_off() {
-        Begin::Thought
-    } else {
-        Begin::Text
-    };
-    Machine::boxed(Tagged::new(&GLM_4_7_STYLE, begin, start.tools), Out::new(SPACE, true))
+    let begin = if start.thinks_unless_off() { Begin::Thought } else { Begin::Text };
+    Machine::boxed(Tagged::new(&GLM_4_7, begin, start.tools), Out::new(SPACE, true))
 }
 
 /// glm-ocr thinks only when it says so.
@@ -74,11 +50,5 @@ pub(super) fn glm_ocr(start: &Start) -> Box<dyn OutputParser> {
 /// A call of a tool that is offered, with all it requires.
 fn complete(call: &Call, tools: &[Tool]) -> bool {
     let tool = tools.iter().find(|tool| tool.function.name == call.name);
-    tool.is_some_and(|tool| {
-        tool.function
-            .parameters
-            .required
-            .iter()
-            .all(|name| call.arguments.contains_key(name))
-    })
+    tool.is_some_and(|tool| tool.function.parameters.required.iter().all(|name| call.arguments.contains_key(name)))
 }

@@ -43,10 +43,7 @@ fn names(tools: &[Tool]) -> Vec<String> {
         let wanted = identifier(&tool.function.name);
         let numbered = (2..).map(|number| format!("{wanted}_{number}"));
         let free = |name: &String| !taken.contains(name);
-        let name = std::iter::once(wanted.clone())
-            .chain(numbered)
-            .find(free)
-            .unwrap_or_default();
+        let name = std::iter::once(wanted.clone()).chain(numbered).find(free).unwrap_or_default();
         taken.push(name);
     }
     taken
@@ -57,10 +54,7 @@ fn identifier(name: &str) -> String {
         return name.to_owned();
     }
     let spaced = name.replace([' ', '-', '.'], "_");
-    let legal: String = spaced
-        .chars()
-        .filter(|char| char.is_alphanumeric() || matches!(char, '_' | '$'))
-        .collect();
+    let legal: String = spaced.chars().filter(|char| char.is_alphanumeric() || matches!(char, '_' | '$')).collect();
     match legal.chars().next() {
         None => "unnamed".to_owned(),
         Some(first) if first.is_numeric() => format!("_{legal}"),
@@ -97,22 +91,14 @@ pub(super) fn harmony(start: &Start) -> Box<dyn OutputParser> {
         Some(last) if !last.thinking.is_empty() => State::Thinking,
         _ => State::Between,
     };
-    let harmony = Harmony {
-        names: names(start.tools).into_iter().zip(originals).collect(),
-        state,
-    };
+    let harmony = Harmony { names: names(start.tools).into_iter().zip(originals).collect(), state };
     Machine::boxed(harmony, Out::new(Space::default(), false))
 }
 
 impl Harmony {
     fn between(&mut self, input: &mut Input) -> bool {
         let rest = input.text().trim_start();
-        if !input.ended
-            && HEADS
-                .iter()
-                .chain(&ENDS)
-                .any(|head| rest.len() < head.len() && head.starts_with(rest))
-        {
+        if !input.ended && HEADS.iter().chain(&ENDS).any(|head| rest.len() < head.len() && head.starts_with(rest)) {
             return false;
         }
         self.state = if HEADS.iter().any(|head| rest.starts_with(head)) {
@@ -137,18 +123,10 @@ impl Harmony {
         if let Some(recipient) = recipient {
             let recipient = recipient.strip_prefix("functions.").unwrap_or(recipient);
             let recipient = self.names.get(recipient).map_or(recipient, String::as_str).to_owned();
-            return State::Tool {
-                header,
-                recipient,
-                body: String::new(),
-            };
+            return State::Tool { header, recipient, body: String::new() };
         }
         let mut words = words.split_whitespace().skip_while(|word| *word != CHANNEL).skip(1);
-        if words.next() == Some("analysis") {
-            State::Thinking
-        } else {
-            State::Content
-        }
+        if words.next() == Some("analysis") { State::Thinking } else { State::Content }
     }
 
     fn tool(&mut self, input: &mut Input, out: &mut Out) -> bool {
@@ -172,19 +150,11 @@ impl Harmony {
 
     fn end_tool(&mut self, out: &mut Out) {
         let state = std::mem::replace(&mut self.state, State::Between);
-        let State::Tool {
-            header,
-            recipient,
-            body,
-        } = state
-        else {
+        let State::Tool { header, recipient, body } = state else {
             return;
         };
         match json::arguments(&body) {
-            Some(arguments) if !recipient.is_empty() => out.call(Call {
-                name: recipient,
-                arguments,
-            }),
+            Some(arguments) if !recipient.is_empty() => out.call(Call { name: recipient, arguments }),
             _ => out.content(&format!("{header}{MESSAGE}{body}")),
         }
     }
@@ -245,13 +215,8 @@ impl Format for Harmony {
                 self.state = State::Between;
             }
             State::Tool { body, .. } => {
-                // The string that an end seemed to stand in never ended.
-                let end = json::within_string(body)
-                    .then(|| ENDS.iter().filter_map(|end| body.find(end)).min())
-                    .flatten();
-                if let Some(end) = end {
-                    input.put_back(&body[end..]);
-                    body.truncate(end);
+                if json::within_string(body) {
+                    input.end_at_first(&ENDS, body);
                 }
                 self.end_tool(out);
             }
@@ -265,28 +230,15 @@ mod tests {
     use super::*;
 
     fn tool(name: &str) -> Tool {
-        let mut tool = Tool {
-            raw: serde_json::json!({"function": {"name": name}}),
-            ..Tool::default()
-        };
+        let mut tool = Tool { raw: serde_json::json!({"function": {"name": name}}), ..Tool::default() };
         tool.function.name = name.to_owned();
         tool
     }
 
     #[test]
     fn tools_get_identifiers_and_keep_their_order() {
-        let tools = [
-            "get weather",
-            "get-weather",
-            "2nd",
-            "größe!",
-            "",
-            "?",
-            "browser.open",
-            "browser.close",
-            "python",
-        ]
-        .map(tool);
+        let tools = ["get weather", "get-weather", "2nd", "größe!", "", "?", "browser.open", "browser.close", "python"]
+            .map(tool);
         let renamed = rename_tools(&tools);
         let names: Vec<&str> = renamed.iter().map(|tool| tool.function.name.as_str()).collect();
         let want = [
@@ -307,17 +259,11 @@ mod tests {
     #[test]
     fn the_parser_knows_the_way_back() {
         let tools = [tool("get weather"), tool("get-weather")];
-        let mut parser = harmony(&Start {
-            tools: &tools,
-            last: None,
-            think: None,
-        });
+        let mut parser = harmony(&Start { tools: &tools, last: None, think: None });
         let text = "<|channel|>commentary to=functions.get_weather_2<|message|>{}";
         let mut pieces = parser.push(text).expect("no error");
         pieces.extend(parser.finish().expect("no error"));
-        let [crate::prompt::Piece::ToolCall(call)] = &pieces[..] else {
-            panic!("{pieces:?}")
-        };
+        let [crate::prompt::Piece::ToolCall(call)] = &pieces[..] else { panic!("{pieces:?}") };
         assert_eq!(call.name, "get-weather");
     }
 }

@@ -30,35 +30,57 @@ pub(super) fn arguments(text: &str) -> Option<Map<String, Value>> {
 
 /// Whether `text` ends within a string.
 pub(super) fn within_string(text: &str) -> bool {
-    let (mut within, mut escaped) = (false, false);
-    for byte in text.bytes() {
-        match byte {
-            _ if escaped => escaped = false,
-            b'\\' if within => escaped = true,
-            b'"' => within = !within,
-            _ => {}
-        }
-    }
-    within
+    let mut scan = Scan::default();
+    text.bytes().for_each(|byte| scan.byte(byte));
+    scan.within
 }
 
 /// The length of the object that `text` begins with, braces in strings not counted. `None` while it is open.
 pub(super) fn object_end(text: &str) -> Option<usize> {
-    let (mut within, mut escaped, mut depth) = (false, false, 0_usize);
-    for (at, byte) in text.bytes().enumerate() {
+    Scan::default().object_end(text)
+}
+
+/// Where strings and objects begin and end, in text that comes in pieces.
+#[derive(Default)]
+pub(super) struct Scan {
+    within: bool,
+    escaped: bool,
+    depth: usize,
+}
+
+impl Scan {
+    /// The length of what belongs to the object that began in earlier text or begins here. `None` while it is open.
+    pub fn object_end(&mut self, text: &str) -> Option<usize> {
+        text.bytes().enumerate().find_map(|(at, byte)| {
+            self.byte(byte);
+            (byte == b'}' && !self.within && self.depth == 0).then_some(at + 1)
+        })
+    }
+
+    fn byte(&mut self, byte: u8) {
         match byte {
-            _ if escaped => escaped = false,
-            b'\\' if within => escaped = true,
-            b'"' => within = !within,
-            b'{' if !within => depth += 1,
-            b'}' if !within => {
-                depth = depth.saturating_sub(1);
-                if depth == 0 {
-                    return Some(at + 1);
-                }
-            }
+            _ if self.escaped => self.escaped = false,
+            b'\\' if self.within => self.escaped = true,
+            b'"' => self.within = !self.within,
+            b'{' if !self.within => self.depth += 1,
+            b'}' if !self.within => self.depth = self.depth.saturating_sub(1),
             _ => {}
         }
     }
-    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_object_ends_at_its_own_brace() {
+        let text = r#"{"a": "}\"{", "b": {}} rest"#;
+        assert_eq!(object_end(text), text.find(" rest"));
+        assert_eq!(object_end(&text[..20]), None);
+        let mut scan = Scan::default();
+        assert_eq!(scan.object_end(&text[..9]), None);
+        assert_eq!(scan.object_end(&text[9..]), text[9..].find(" rest"));
+        assert!(within_string(r#"{"a": "b \" "#));
+    }
 }

@@ -24,12 +24,8 @@ pub(super) const TOKENS: &[&str] = &[
 
 const OPEN: &str = "<tool_call>";
 /// Names from other agents' tools, and ours that mean the same.
-const ALIASES: [(&str, &str); 4] = [
-    ("read_file", "read"),
-    ("write_file", "write"),
-    ("edit_file", "edit"),
-    ("web_fetch", "webfetch"),
-];
+const ALIASES: [(&str, &str); 4] =
+    [("read_file", "read"), ("write_file", "write"), ("edit_file", "edit"), ("web_fetch", "webfetch")];
 
 static LAGUNA: Style = Style {
     thought: Thought {
@@ -59,12 +55,7 @@ pub(super) fn poolside_v1(start: &Start) -> Box<dyn OutputParser> {
 }
 
 fn begin(thinks: bool, start: &Start) -> Box<dyn OutputParser> {
-    let space = Space {
-        answer: true,
-        after_thought: true,
-        after_call: false,
-        before_tag: true,
-    };
+    let space = Space { answer: true, after_thought: true, after_call: false, before_tag: true };
     let mut out = Out::new(space, true);
     out.hide_thinking = !start.thinks_if_on();
     if thinks {
@@ -89,16 +80,11 @@ fn read(body: &Body, tools: &[Tool]) -> Option<Vec<Item>> {
 /// The call under the name of the tool that is meant, its values typed by that tool.
 fn named(call: Call, text: &str, tools: &[Tool]) -> Call {
     let known = |name: &str| tools.iter().any(|tool| tool.function.name == name);
-    let alias = ALIASES
-        .into_iter()
-        .find(|(from, to)| call.name == *from && !known(from) && known(to));
+    let alias = ALIASES.into_iter().find(|(from, to)| call.name == *from && !known(from) && known(to));
     let Some((from, to)) = alias else { return call };
     let renamed = text.strip_prefix(from).map(|rest| format!("{to}{rest}"));
     let typed = renamed.and_then(|text| arguments::call(&text, true, tools));
-    typed.unwrap_or_else(|| Call {
-        name: to.to_owned(),
-        ..call
-    })
+    typed.unwrap_or_else(|| Call { name: to.to_owned(), ..call })
 }
 
 /// An object that names a tool on offer is a call of it.
@@ -113,9 +99,7 @@ fn bare(input: &Input, tools: &[Tool]) -> Bare {
     let Some(length) = json::object_end(text) else {
         return if input.ended { Bare::No } else { Bare::Undecided };
     };
-    let call = serde_json::from_str(&text[..length])
-        .ok()
-        .and_then(|object| json::call(object, "name", "arguments"));
+    let call = serde_json::from_str(&text[..length]).ok().and_then(|object| json::call(object, "name", "arguments"));
     match call.map(|call| named(call, "", tools)) {
         Some(call) if tools.iter().any(|tool| tool.function.name == call.name) => {
             Bare::Yes(vec![call], input.text().len() - text.len() + length)

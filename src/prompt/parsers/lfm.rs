@@ -26,14 +26,7 @@ static LFM2: Style = Style {
     after_call: &[],
     blocks: &[],
     within_value: python::within_string,
-    read: |body, _| {
-        Some(
-            python::calls(body.text, body.closed)?
-                .into_iter()
-                .map(Item::Call)
-                .collect(),
-        )
-    },
+    read: |body, _| Some(python::calls(body.text, body.closed)?.into_iter().map(Item::Call).collect()),
     bare: Some(bare),
 };
 
@@ -47,11 +40,7 @@ pub(super) fn lfm2_thinking(start: &Start) -> Box<dyn OutputParser> {
 }
 
 fn begin(may_think: bool, start: &Start) -> Box<dyn OutputParser> {
-    let space = Space {
-        answer: may_think,
-        after_thought: true,
-        ..Space::default()
-    };
+    let space = Space { answer: may_think, after_thought: true, ..Space::default() };
     let begin = if may_think { Begin::Either } else { Begin::Text };
     Machine::boxed(Tagged::new(&LFM2, begin, start.tools), Out::new(space, true))
 }
@@ -66,21 +55,11 @@ fn bare(input: &Input, tools: &[Tool]) -> Bare {
             let opening = format!("{}(", tool.function.name);
             listed.starts_with(&opening) || opening.starts_with(listed)
         };
-        return if tools.iter().any(begins) {
-            Bare::Undecided
-        } else {
-            Bare::No
-        };
+        return if tools.iter().any(begins) { Bare::Undecided } else { Bare::No };
     }
     let Some(calls) = python::calls(text, true) else {
         return Bare::No;
     };
-    let known = calls
-        .iter()
-        .all(|call| tools.iter().any(|tool| tool.function.name == call.name));
-    if known {
-        Bare::Yes(calls, input.text().len())
-    } else {
-        Bare::No
-    }
+    let known = calls.iter().all(|call| tools.iter().any(|tool| tool.function.name == call.name));
+    if known { Bare::Yes(calls, input.text().len()) } else { Bare::No }
 }

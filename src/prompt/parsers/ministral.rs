@@ -16,20 +16,31 @@ enum Ministral {
     Text,
     Thought,
     Name(String),
-    Arguments(String),
+    Arguments(Arguments),
+}
+
+/// A call whose object is not at its end.
+#[derive(Default)]
+struct Arguments {
+    name: String,
+    body: String,
+    scan: json::Scan,
+}
+
+impl Arguments {
+    /// Reads on; gives where the object in `body` ends, which is zero if there is none.
+    fn step(&mut self, input: &mut Input) -> Option<usize> {
+        let (before, text) = (self.body.len(), input.take_all());
+        self.body.push_str(&text);
+        match self.body.trim_start().chars().next()? {
+            '{' => self.scan.object_end(&text).map(|end| before + end),
+            _ => Some(0),
+        }
+    }
 }
 
 pub(super) fn ministral(_: &Start) -> Box<dyn OutputParser> {
-    Machine::boxed(
-        Ministral::Text,
-        Out::new(
-            Space {
-                before_tag: true,
-                ..Space::default()
-            },
-            false,
-        ),
-    )
+    Machine::boxed(Ministral::Text, Out::new(Space { before_tag: true, ..Space::default() }, false))
 }
 
 impl Format for Ministral {
@@ -62,7 +73,10 @@ impl Format for Ministral {
                 name.push_str(&text);
                 match tag {
                     None => return false,
-                    Some(0) => *self = Self::Arguments(std::mem::take(name)),
+                    Some(0) => {
+                        let name = std::mem::take(name);
+                        *self = Self::Arguments(Arguments { name, ..Arguments::default() });
+                    }
                     Some(_) => {
                         out.content(&format!("{CALL}{name}"));
                         name.clear();
@@ -70,30 +84,16 @@ impl Format for Ministral {
                 }
                 true
             }
-            Self::Arguments(name) => {
-                let text = input.text().trim_start();
-                if text.is_empty() {
-                    return false;
-                }
-                let blanks = input.text().len() - text.len();
-                let length = if text.starts_with('{') {
-                    json::object_end(text)
-                } else {
-                    Some(0)
-                };
-                let Some(length) = length else { return false };
-                let name = std::mem::take(name);
+            Self::Arguments(call) => {
+                let Some(end) = call.step(input) else { return false };
+                let Arguments { name, body, .. } = std::mem::take(call);
                 *self = Self::Text;
-                let arguments = json::arguments(&text[..length]);
-                let text = input.take(if length == 0 { 0 } else { blanks + length });
-                match arguments {
+                input.put_back(&body[end..]);
+                match json::arguments(&body[..end]) {
                     Some(arguments) if plausible(&name) => {
-                        out.call(Call {
-                            name: name.trim().to_owned(),
-                            arguments,
-                        });
+                        out.call(Call { name: name.trim().to_owned(), arguments });
                     }
-                    _ => out.content(&format!("{CALL}{name}{ARGUMENTS}{text}")),
+                    _ => out.content(&format!("{CALL}{name}{ARGUMENTS}{}", &body[..end])),
                 }
                 true
             }
@@ -104,7 +104,10 @@ impl Format for Ministral {
         let (name, mark) = match self {
             Self::Text | Self::Thought => return false,
             Self::Name(name) => (std::mem::take(name), ""),
-            Self::Arguments(name) => (std::mem::take(name), ARGUMENTS),
+            Self::Arguments(call) => {
+                input.put_back(&call.body);
+                (std::mem::take(&mut call.name), ARGUMENTS)
+            }
         };
         *self = Self::Text;
         if !name.is_empty() || !input.text().is_empty() {

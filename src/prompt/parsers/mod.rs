@@ -96,10 +96,7 @@ static PARSERS: &[ParserEntry] = &[
     both("deepseek3", deepseek::TOKENS, deepseek::deepseek3),
     both("cogito", deepseek::COGITO_TOKENS, deepseek::cogito),
     tools("olmo3", &["<function_calls>", "</function_calls>"], olmo::olmo3),
-    ParserEntry {
-        tools: false,
-        ..both("olmo3-think", &["</think>"], olmo::olmo3_think)
-    },
+    ParserEntry { tools: false, ..both("olmo3-think", &["</think>"], olmo::olmo3_think) },
     tools("functiongemma", braces::FUNCTIONGEMMA_TOKENS, braces::functiongemma),
     both("gemma4", braces::GEMMA4_TOKENS, braces::gemma4),
     tools("gemma4-no-thinking", braces::GEMMA4_TOKENS, braces::gemma4_no_thinking),
@@ -111,10 +108,7 @@ static PARSERS: &[ParserEntry] = &[
     both("harmony", harmony::TOKENS, harmony::harmony),
     both("cohere", cohere::TOKENS, cohere::cohere),
     both("glimmer", glimmer::TOKENS, glimmer::glimmer),
-    ParserEntry {
-        tools: false,
-        ..tools("passthrough", &[], passthrough::passthrough)
-    },
+    ParserEntry { tools: false, ..tools("passthrough", &[], passthrough::passthrough) },
     both("lfm2-thinking", lfm::TOKENS, lfm::lfm2_thinking),
 ];
 
@@ -122,21 +116,9 @@ type Begins = fn(&Start) -> Box<dyn OutputParser>;
 type Tokens = &'static [&'static str];
 
 const fn both(name: &'static str, preserved: Tokens, begin: Begins) -> ParserEntry {
-    ParserEntry {
-        name,
-        tools: true,
-        thinking: true,
-        preserved,
-        begin,
-    }
+    ParserEntry { name, tools: true, thinking: true, preserved, begin }
 }
 
 const fn tools(name: &'static str, preserved: Tokens, begin: Begins) -> ParserEntry {
-    ParserEntry {
-        name,
-        tools: true,
-        thinking: false,
-        preserved,
-        begin,
-    }
+    ParserEntry { name, tools: true, thinking: false, preserved, begin }
 }

@@ -7,10 +7,9 @@ use super::scan::Machine;
 use super::tagged::{Begin, Style, Tagged, Thought};
 use crate::prompt::OutputParser;
 
-static OLMO3: Style = OLMO;
-static OLMO3_THINK: Style = Style { calls: &[], ..OLMO };
+static OLMO3_THINK: Style = Style { calls: &[], ..OLMO3 };
 
-const OLMO: Style = Style {
+static OLMO3: Style = Style {
     thought: Thought {
         open: "",
         label: "",
@@ -24,30 +23,17 @@ const OLMO: Style = Style {
     after_call: &[],
     blocks: &[],
     within_value: python::within_string,
-    read: |body, _| {
-        Some(
-            python::calls(body.text, body.closed)?
-                .into_iter()
-                .map(Item::Call)
-                .collect(),
-        )
-    },
+    read: |body, _| Some(python::calls(body.text, body.closed)?.into_iter().map(Item::Call).collect()),
     bare: None,
 };
 
 pub(super) fn olmo3(start: &Start) -> Box<dyn OutputParser> {
-    Machine::boxed(
-        Tagged::new(&OLMO3, Begin::Text, start.tools),
-        Out::new(Space::default(), false),
-    )
+    Machine::boxed(Tagged::new(&OLMO3, Begin::Text, start.tools), Out::new(Space::default(), false))
 }
 
 /// Thinks whatever is asked.
 pub(super) fn olmo3_think(start: &Start) -> Box<dyn OutputParser> {
     let begin = if start.continues() { Begin::Text } else { Begin::Thought };
-    let space = Space {
-        after_thought: true,
-        ..Space::default()
-    };
+    let space = Space { after_thought: true, ..Space::default() };
     Machine::boxed(Tagged::new(&OLMO3_THINK, begin, start.tools), Out::new(space, true))
 }

@@ -89,24 +89,11 @@ pub(super) struct Out {
 impl Out {
     /// `thinking`: whether white space before the end of the thoughts is layout.
     pub fn new(space: Space, thinking: bool) -> Self {
-        let mut content = Stretch {
-            drop_end: space.before_tag,
-            ..Stretch::default()
-        };
+        let mut content = Stretch { drop_end: space.before_tag, ..Stretch::default() };
         content.begin(space.answer);
-        let mut thoughts = Stretch {
-            drop_end: thinking,
-            ..Stretch::default()
-        };
+        let mut thoughts = Stretch { drop_end: thinking, ..Stretch::default() };
         thoughts.begin(false);
-        Self {
-            pieces: Vec::new(),
-            calls: 0,
-            space,
-            content,
-            thinking: thoughts,
-            hide_thinking: false,
-        }
+        Self { pieces: Vec::new(), calls: 0, space, content, thinking: thoughts, hide_thinking: false }
     }
 
     pub fn content(&mut self, text: &str) {
@@ -147,11 +134,7 @@ impl Out {
     pub fn call(&mut self, call: Call) {
         self.content.begin(self.space.after_call);
         let Call { name, arguments } = call;
-        self.pieces.push(Piece::ToolCall(Function {
-            index: self.calls,
-            name,
-            arguments,
-        }));
+        self.pieces.push(Piece::ToolCall(Function { index: self.calls, name, arguments }));
         self.calls += 1;
     }
 

@@ -4,9 +4,12 @@ use serde_json::{Map, Number, Value};
 
 use super::out::Call;
 
+/// How deep values may nest, as in `serde_json`.
+const DEPTH: usize = 128;
+
 /// Reads a text that is nothing but calls, one after another, perhaps as a list. `closed`: nothing was cut off at its end.
 pub(super) fn calls(text: &str, closed: bool) -> Option<Vec<Call>> {
-    let mut reader = Reader { rest: text.trim() };
+    let mut reader = Reader { rest: text.trim(), depth: 0 };
     let listed = reader.skip("[");
     let mut calls = Vec::new();
     loop {
@@ -48,6 +51,7 @@ pub(super) fn name(text: &str) -> Option<usize> {
 /// Reads from the front of `rest`.
 struct Reader<'a> {
     rest: &'a str,
+    depth: usize,
 }
 
 impl Reader<'_> {
@@ -81,10 +85,18 @@ impl Reader<'_> {
         self.skip_blanks();
         match self.rest.chars().next()? {
             '"' | '\'' => self.string().map(Value::String),
-            '[' => self.list().map(Value::Array),
-            '{' => self.dict().map(Value::Object),
+            '[' => self.deeper(|reader| reader.list().map(Value::Array)),
+            '{' => self.deeper(|reader| reader.dict().map(Value::Object)),
             _ => self.bare(ends),
         }
+    }
+
+    /// Reads a list or a dictionary, within bounds.
+    fn deeper(&mut self, read: impl Fn(&mut Self) -> Option<Value>) -> Option<Value> {
+        self.depth += 1;
+        let value = if self.depth <= DEPTH { read(self) } else { None };
+        self.depth -= 1;
+        value
     }
 
     fn string(&mut self) -> Option<String> {
@@ -191,11 +203,7 @@ fn number(text: &str) -> Option<Number> {
     if !digits.starts_with(|char: char| char.is_ascii_digit() || "+-.".contains(char)) {
         return None;
     }
-    digits
-        .parse::<i64>()
-        .ok()
-        .map(Number::from)
-        .or_else(|| Number::from_f64(digits.parse().ok()?))
+    digits.parse::<i64>().ok().map(Number::from).or_else(|| Number::from_f64(digits.parse().ok()?))
 }
 
 #[cfg(test)]
@@ -223,5 +231,6 @@ mod tests {
         assert_eq!(calls("f(a=\")", true), None);
         assert_eq!(calls("use f(a=1) now", true), None);
         assert_eq!(calls("[f(a=1)", true), None);
+        assert_eq!(calls(&format!("f(a={})", "[".repeat(1_000_000)), true), None);
     }
 }

@@ -21,7 +21,7 @@ const THOUGHT: Thought = Thought {
     drop_close: false,
 };
 
-const JSON: Style = Style {
+static QWEN3: Style = Style {
     thought: THOUGHT,
     calls: &[["<tool_call>", "</tool_call>"]],
     after_call: &[],
@@ -31,39 +31,17 @@ const JSON: Style = Style {
     bare: None,
 };
 
-static QWEN3: Style = JSON;
-static QWEN3_VL: Style = Style {
-    thought: Thought { open: "", ..THOUGHT },
-    ..JSON
-};
-static QWEN3_CODER: Style = Style {
-    within_value: within_parameter,
-    read: functions,
-    ..JSON
-};
+static QWEN3_VL: Style = Style { thought: Thought { open: "", ..THOUGHT }, ..QWEN3 };
+static QWEN3_CODER: Style = Style { within_value: within_parameter, read: functions, ..QWEN3 };
 
-const SPACE: Space = Space {
-    answer: false,
-    after_thought: true,
-    after_call: false,
-    before_tag: true,
-};
+const SPACE: Space = Space { answer: false, after_thought: true, after_call: false, before_tag: true };
 
 pub(super) fn qwen3(start: &Start) -> Box<dyn OutputParser> {
     begin(&QWEN3, SPACE, Begin::Text, start)
 }
 
 pub(super) fn qwen3_thinking(start: &Start) -> Box<dyn OutputParser> {
-    begin(
-        &QWEN3,
-        SPACE,
-        if start.thinks_unless_off() {
-            Begin::Thought
-        } else {
-            Begin::Text
-        },
-        start,
-    )
+    begin(&QWEN3, SPACE, if start.thinks_unless_off() { Begin::Thought } else { Begin::Text }, start)
 }
 
 pub(super) fn qwen3_coder(start: &Start) -> Box<dyn OutputParser> {
@@ -73,37 +51,16 @@ pub(super) fn qwen3_coder(start: &Start) -> Box<dyn OutputParser> {
 /// qwen3.5, ornith and both nemotrons: thoughts unless they are off or the answer has begun, then calls as qwen3-coder.
 pub(super) fn qwen3_5(start: &Start) -> Box<dyn OutputParser> {
     let thinks = start.thinks_unless_off() && !start.continues();
-    begin(
-        &QWEN3_CODER,
-        SPACE,
-        if thinks { Begin::Thought } else { Begin::Text },
-        start,
-    )
+    begin(&QWEN3_CODER, SPACE, if thinks { Begin::Thought } else { Begin::Text }, start)
 }
 
 pub(super) fn qwen3_vl_instruct(start: &Start) -> Box<dyn OutputParser> {
-    begin(
-        &QWEN3_VL,
-        Space {
-            after_call: true,
-            ..SPACE
-        },
-        Begin::Text,
-        start,
-    )
+    begin(&QWEN3_VL, Space { after_call: true, ..SPACE }, Begin::Text, start)
 }
 
 pub(super) fn qwen3_vl_thinking(start: &Start) -> Box<dyn OutputParser> {
     let begins = if start.continues() { Begin::Text } else { Begin::Thought };
-    begin(
-        &QWEN3_VL,
-        Space {
-            after_call: true,
-            ..SPACE
-        },
-        begins,
-        start,
-    )
+    begin(&QWEN3_VL, Space { after_call: true, ..SPACE }, begins, start)
 }
 
 fn begin(style: &'static Style, space: Space, begin: Begin, start: &Start) -> Box<dyn OutputParser> {
@@ -132,15 +89,11 @@ fn functions(body: &Body, tools: &[Tool]) -> Option<Vec<Item>> {
                 }
             }
         }
-        items.push(Item::Call(Call {
-            name: name.to_owned(),
-            arguments,
-        }));
+        items.push(Item::Call(Call { name: name.to_owned(), arguments }));
     }
     (!items.is_empty()).then_some(items)
 }
 
 fn within_parameter(body: &str) -> bool {
-    body.rfind("<parameter=")
-        .is_some_and(|at| !body[at..].contains("</parameter>"))
+    body.rfind("<parameter=").is_some_and(|at| !body[at..].contains("</parameter>"))
 }

@@ -48,18 +48,21 @@ impl Input {
         self.text.insert_str(0, text);
     }
 
+    /// Ends a body at the first of `ends` in it, and puts back what follows. For the end of an answer: a value that an end
+    /// seemed to stand in never ended itself, so the end was one after all.
+    pub fn end_at_first(&mut self, ends: &[&str], body: &mut String) -> bool {
+        let first = ends.iter().filter_map(|end| body.find(end).map(|at| (at, end.len()))).min();
+        if let Some((at, length)) = first {
+            self.put_back(&body[at + length..]);
+            body.truncate(at);
+        }
+        first.is_some()
+    }
+
     /// Takes the text before the first of `tags`, and that tag. Without one, takes what cannot be the beginning of one.
     pub fn until(&mut self, tags: &[&str]) -> (String, Option<usize>) {
-        let found = tags
-            .iter()
-            .enumerate()
-            .filter_map(|(which, tag)| self.text.find(tag).map(|at| (at, which)))
-            .min();
-        let open = if self.ended {
-            self.text.len()
-        } else {
-            open_at(&self.text, tags)
-        };
+        let found = tags.iter().enumerate().filter_map(|(which, tag)| self.text.find(tag).map(|at| (at, which))).min();
+        let open = if self.ended { self.text.len() } else { open_at(&self.text, tags) };
         match found {
             Some((at, which)) if at < open => {
                 let before = self.take(at);
@@ -86,10 +89,7 @@ pub(super) fn open_at(text: &str, tags: &[&str]) -> usize {
     let from = text.len().saturating_sub(longest.saturating_sub(1));
     (from..text.len())
         .filter(|at| text.is_char_boundary(*at))
-        .find(|at| {
-            tags.iter()
-                .any(|tag| tag.len() > text.len() - at && tag.starts_with(&text[*at..]))
-        })
+        .find(|at| tags.iter().any(|tag| tag.len() > text.len() - at && tag.starts_with(&text[*at..])))
         .unwrap_or(text.len())
 }
 
@@ -107,11 +107,7 @@ pub(super) struct Machine<F> {
 
 impl<F: Format + 'static> Machine<F> {
     pub fn boxed(format: F, out: Out) -> Box<dyn OutputParser> {
-        Box::new(Self {
-            format,
-            input: Input::default(),
-            out,
-        })
+        Box::new(Self { format, input: Input::default(), out })
     }
 
     fn run(&mut self) {
@@ -146,10 +142,7 @@ mod tests {
 
     #[test]
     fn a_tail_that_may_become_a_tag_waits() {
-        let mut input = Input {
-            text: "a <t b <to".to_owned(),
-            ended: false,
-        };
+        let mut input = Input { text: "a <t b <to".to_owned(), ended: false };
         assert_eq!(input.until(&["<tool>", "</x>"]), ("a <t b ".to_owned(), None));
         input.text.push_str("ol>c");
         assert_eq!(input.until(&["<tool>", "</x>"]), (String::new(), Some(0)));

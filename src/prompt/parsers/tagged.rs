@@ -104,22 +104,14 @@ enum Mark {
 
 impl Tagged {
     pub fn new(style: &'static Style, begin: Begin, tools: &[Tool]) -> Self {
-        Self {
-            style,
-            tools: tools.into(),
-            state: State::Start(begin),
-        }
+        Self { style, tools: tools.into(), state: State::Start(begin) }
     }
 
     /// White space and an opening tag, which the prompt often holds already.
     fn start(&mut self, begin: Begin, input: &mut Input, out: &mut Out) -> bool {
         let open = self.style.thought.open;
         if begin == Begin::Text || open.is_empty() {
-            self.state = if begin == Begin::Text {
-                State::Head
-            } else {
-                State::Thought
-            };
+            self.state = if begin == Begin::Text { State::Head } else { State::Thought };
             return true;
         }
         let rest = input.text().trim_start();
@@ -132,11 +124,7 @@ impl Tagged {
             out.begin_thinking(self.style.thought.trim);
             self.state = State::Label;
         } else {
-            self.state = if begin == Begin::Thought {
-                State::Thought
-            } else {
-                State::Head
-            };
+            self.state = if begin == Begin::Thought { State::Thought } else { State::Head };
         }
         true
     }
@@ -154,9 +142,7 @@ impl Tagged {
     }
 
     fn thought(&mut self, input: &mut Input, out: &mut Out) -> bool {
-        let Thought {
-            close, ends_at_call, ..
-        } = self.style.thought;
+        let Thought { close, ends_at_call, .. } = self.style.thought;
         let mut tags = vec![close];
         if ends_at_call {
             tags.extend(self.style.calls.iter().map(|call| call[0]));
@@ -165,14 +151,7 @@ impl Tagged {
         out.thinking(&text);
         let Some(tag) = tag else { return false };
         out.end_thinking();
-        self.state = if tag == 0 {
-            State::Head
-        } else {
-            State::Call {
-                tags: tag - 1,
-                body: String::new(),
-            }
-        };
+        self.state = if tag == 0 { State::Head } else { State::Call { tags: tag - 1, body: String::new() } };
         true
     }
 
@@ -191,17 +170,9 @@ impl Tagged {
     }
 
     fn text(&mut self, input: &mut Input, out: &mut Out) -> bool {
-        let Style {
-            thought, calls, blocks, ..
-        } = self.style;
-        let calls = calls
-            .iter()
-            .enumerate()
-            .map(|(which, tags)| (tags[0], Mark::Call(which)));
-        let blocks = blocks
-            .iter()
-            .enumerate()
-            .map(|(which, (tags, _))| (tags[0], Mark::Block(which)));
+        let Style { thought, calls, blocks, .. } = self.style;
+        let calls = calls.iter().enumerate().map(|(which, tags)| (tags[0], Mark::Call(which)));
+        let blocks = blocks.iter().enumerate().map(|(which, (tags, _))| (tags[0], Mark::Block(which)));
         let opens = thought.in_text.then_some((thought.open, Mark::ThoughtOpen));
         let closes = thought.drop_close.then_some((thought.close, Mark::ThoughtClose));
         let (tags, marks): (Vec<&str>, Vec<Mark>) = calls.chain(blocks).chain(opens).chain(closes).unzip();
@@ -209,18 +180,8 @@ impl Tagged {
         out.content(&text);
         let Some(tag) = tag else { return false };
         match marks[tag] {
-            Mark::Call(tags) => {
-                self.state = State::Call {
-                    tags,
-                    body: String::new(),
-                }
-            }
-            Mark::Block(which) => {
-                self.state = State::Block {
-                    which,
-                    dropped: String::new(),
-                }
-            }
+            Mark::Call(tags) => self.state = State::Call { tags, body: String::new() },
+            Mark::Block(which) => self.state = State::Block { which, dropped: String::new() },
             Mark::ThoughtOpen => {
                 out.keep_blanks();
                 out.begin_thinking(thought.trim);
@@ -324,13 +285,8 @@ impl Format for Tagged {
             _ => return false,
         };
         let [_, close] = self.style.calls[tags];
-        // The value that a closing tag seemed to stand in never ended: the tag was one after all.
-        let closed = (self.style.within_value)(&body).then(|| body.find(close)).flatten();
-        if let Some(at) = closed {
-            input.put_back(&body[at + close.len()..]);
-            body.truncate(at);
-        }
-        self.end_call(tags, &body, closed.is_some(), out);
+        let closed = (self.style.within_value)(&body) && input.end_at_first(&[close], &mut body);
+        self.end_call(tags, &body, closed, out);
         true
     }
 }

@@ -22,12 +22,7 @@ pub(super) fn value(text: &str, tools: &[Tool], tool: &str, argument: &str) -> V
         _ => None,
     };
     None.or_else(|| has("boolean").then(boolean).flatten().map(Value::Bool))
-        .or_else(|| {
-            has("integer")
-                .then(|| text.parse::<i64>().ok())
-                .flatten()
-                .map(Value::from)
-        })
+        .or_else(|| has("integer").then(|| text.parse::<i64>().ok()).flatten().map(Value::from))
         .or_else(|| has("number").then(|| number(text)).flatten())
         .or_else(|| has("array").then(|| json(Value::is_array)).flatten())
         .or_else(|| has("object").then(|| json(Value::is_object)).flatten())

@@ -8,28 +8,20 @@ use hanzod::prompt::parsers::{self, ParserEntry};
 
 use super::parsers::{chunks, joined};
 
-const SIGNS: [&str; 18] = [
-    "{", "}", "\"", "'", "[", "]", "(", ")", "<", "=", ",", "\\", "call:", "to=", "🎈", " ", "\n", "\n\n",
-];
+const SIGNS: [&str; 18] =
+    ["{", "}", "\"", "'", "[", "]", "(", ")", "<", "=", ",", "\\", "call:", "to=", "🎈", " ", "\n", "\n\n"];
 
 /// Numbers that are the same each time.
 struct Dice(u64);
 
 impl Dice {
     fn below(&mut self, bound: usize) -> usize {
-        self.0 = self
-            .0
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (self.0 >> 33) as usize % bound
     }
 
     fn pick<'a>(&mut self, list: &[&'a str]) -> &'a str {
-        if list.is_empty() {
-            ""
-        } else {
-            list[self.below(list.len())]
-        }
+        if list.is_empty() { "" } else { list[self.below(list.len())] }
     }
 }
 
@@ -39,14 +31,8 @@ fn any_text() {
     let cases = super::cases("parsers.jsonl");
     let mut said: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
     for case in &cases {
-        let chunks = case["pieces"]["chunks"]
-            .as_array()
-            .into_iter()
-            .flatten()
-            .filter_map(Value::as_str);
-        said.entry(case["parser"].as_str().expect("a parser"))
-            .or_default()
-            .extend(chunks);
+        let chunks = case["pieces"]["chunks"].as_array().into_iter().flatten().filter_map(Value::as_str);
+        said.entry(case["parser"].as_str().expect("a parser")).or_default().extend(chunks);
     }
     let parameters = json!({"properties": {"harbour": {"type": "string"}}});
     let tools = json!([{"type": "function", "function": {"name": "ferry_times", "parameters": parameters}}]);
@@ -80,11 +66,7 @@ fn word(number: usize) -> String {
 fn holds(entry: &ParserEntry, case: &Value, text: &str) {
     let (name, whole) = (entry.name, joined(entry, case, &[text]));
     for size in [1, 2, 5] {
-        assert_eq!(
-            joined(entry, case, &chunks(text, size)),
-            whole,
-            "{name} by {size}: {text:?}"
-        );
+        assert_eq!(joined(entry, case, &chunks(text, size)), whole, "{name} by {size}: {text:?}");
     }
     let mut words = (0..12).map(word).filter(|word| text.contains(word));
     // Not shown by design: thoughts nobody asked for, the words of a header, tool results a model makes up.
@@ -95,8 +77,5 @@ fn holds(entry: &ParserEntry, case: &Value, text: &str) {
         _ => true,
     };
     let have = whole.to_string();
-    assert!(
-        !shown || words.all(|word| have.contains(&word)),
-        "{name} loses a word of {text:?}: {have}"
-    );
+    assert!(!shown || words.all(|word| have.contains(&word)), "{name} loses a word of {text:?}: {have}");
 }
