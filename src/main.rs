@@ -10,11 +10,7 @@ use hanzod::cli::Cli;
 fn main() -> ExitCode {
     let cli = Cli::parse();
     log(&cli);
-    let done = if cli.is_runner() {
-        hanzod::engine::child::main().map_err(anyhow::Error::from)
-    } else {
-        run(cli)
-    };
+    let done = if cli.is_runner() { hanzod::engine::child::main().map_err(anyhow::Error::from) } else { run(cli) };
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

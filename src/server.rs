@@ -18,10 +18,10 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tower::ServiceExt as _;
 
-use crate::api::{self, AppState, ListenAddress};
+use crate::api::{self, AppState, Hosts, ModelCache, Origins};
 use crate::config::{Config, Endpoint};
 use crate::engine::process::ProcessEngine;
-use crate::pull::{PullSettings, Puller};
+use crate::engine::route::Defaults;
 use crate::scheduler::{self, Scheduler};
 use crate::store::{Store, StoreError};
 
@@ -42,15 +42,13 @@ pub enum ServerError {
     Nowhere,
     #[error("cannot {what}: {source}")]
     System { what: &'static str, source: std::io::Error },
-    #[error("{0}")]
-    Pull(String),
 }
 
 /// Puts the rooms together.
-fn compose(config: &Config) -> Result<Router, ServerError> {
+fn compose(config: &Config) -> Result<AppState, ServerError> {
     let store = Store::open(&config.models)?;
-    let system = |what| move |source| ServerError::System { what, source };
-    let engine = ProcessEngine::of_this_program().map_err(system("find this program"))?;
+    let engine =
+        ProcessEngine::of_this_program().map_err(|source| ServerError::System { what: "find this program", source })?;
     let settings = scheduler::Settings {
         keep_alive: config.keep_alive,
         max_loaded: if config.max_loaded == 0 { MAX_LOADED } else { config.max_loaded },
@@ -58,10 +56,30 @@ fn compose(config: &Config) -> Result<Router, ServerError> {
         load_timeout: config.load_timeout,
         ..scheduler::Settings::default()
     };
-    let scheduler = Scheduler::start(Arc::new(engine), settings);
-    let puller = Puller::new(store.clone(), PullSettings::new(config.key.clone()))
-        .map_err(|error| ServerError::Pull(error.to_string()))?;
-    Ok(api::router(AppState::new(store, scheduler, puller, config)))
+    Ok(AppState {
+        scheduler: Scheduler::start(Arc::new(engine), settings),
+        store,
+        defaults: Defaults { context: config.context_length, parallel: config.num_parallel, available: None },
+        go_template: config.go_template,
+        origins: Origins::new(&config.origins),
+        hosts: Hosts::any(),
+        known: ModelCache::default(),
+    })
+}
+
+/// Whose `Host` a listener looks at: one that only this machine reaches is guarded against pages that name it.
+fn hosts(address: SocketAddr) -> Hosts {
+    match address.ip().is_loopback() {
+        true => Hosts::loopback(&machine_name()),
+        false => Hosts::any(),
+    }
+}
+
+/// This machine's name; empty where the system does not tell it in a file.
+fn machine_name() -> String {
+    let name =
+        std::fs::read_to_string("/proc/sys/kernel/hostname").or_else(|_| std::fs::read_to_string("/etc/hostname"));
+    name.unwrap_or_default().trim().to_owned()
 }
 
 /// Serves until SIGTERM or SIGINT. `only` replaces the two usual addresses.
@@ -70,7 +88,7 @@ fn compose(config: &Config) -> Result<Router, ServerError> {
 /// When no address can be listened on, or the store cannot be opened.
 pub async fn serve(config: Config, only: Vec<Endpoint>) -> Result<(), ServerError> {
     let listeners = bind(&config, only).await?;
-    let router = compose(&config)?;
+    let state = compose(&config)?;
     for (listener, address) in &listeners {
         tracing::info!(%address, version = env!("CARGO_PKG_VERSION"), "listening");
         // The line that scripts wait for.
@@ -84,10 +102,10 @@ pub async fn serve(config: Config, only: Vec<Endpoint>) -> Result<(), ServerErro
     let graceful = Arc::new(GracefulShutdown::new());
     let mut accepting = Vec::new();
     for (listener, address) in listeners {
-        let router = router.clone().layer(axum::Extension(ListenAddress(address)));
+        let router = api::router(AppState { hosts: hosts(address), ..state.clone() });
         accepting.push(tokio::spawn(accept(listener, router, graceful.clone(), stopped.clone())));
     }
-    drop((router, stopped));
+    drop((state, stopped));
 
     let system = |source| ServerError::System { what: "wait for signals", source };
     let mut terminate = signal(SignalKind::terminate()).map_err(system)?;
@@ -190,7 +208,7 @@ impl InProcess {
     /// # Errors
     /// When the store cannot be opened.
     pub fn start(config: &Config) -> Result<Self, ServerError> {
-        Ok(Self { router: compose(config)? })
+        Ok(Self { router: api::router(compose(config)?) })
     }
 
     /// Calls a route as a client on this machine would.

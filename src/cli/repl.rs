@@ -254,15 +254,21 @@ impl Repl<'_> {
     async fn show(&self, what: &str) -> anyhow::Result<()> {
         let request = json!({"model": self.session.model});
         let answer = self.client.call("POST", "/api/show", Some(&request)).await?;
-        let text = |key: &str, none: &str| answer[key].as_str().filter(|text| !text.is_empty()).unwrap_or(none).to_owned();
+        let text =
+            |key: &str, none: &str| answer[key].as_str().filter(|text| !text.is_empty()).unwrap_or(none).to_owned();
         let said = match what {
             "" | "info" => show::describe(&answer, false),
             "license" => text("license", "No license was specified for this model."),
             "modelfile" => text("modelfile", ""),
-            "system" => self.session.system.clone().unwrap_or_else(|| text("system", "No system message was specified for this model.")),
+            "system" => self
+                .session
+                .system
+                .clone()
+                .unwrap_or_else(|| text("system", "No system message was specified for this model.")),
             "template" => text("template", "No prompt template was specified for this model."),
             "parameters" => {
-                let own = self.session.options.iter().map(|(name, value)| format!("  {name} {value}\n")).collect::<String>();
+                let own =
+                    self.session.options.iter().map(|(name, value)| format!("  {name} {value}\n")).collect::<String>();
                 format!("Model defined parameters:\n{}\n\nUser defined parameters:\n{own}", text("parameters", ""))
             }
             other => format!("Unknown command '/show {other}'. Type /? for help"),
@@ -272,7 +278,8 @@ impl Repl<'_> {
     }
 
     async fn save(&self, name: &str) -> anyhow::Result<()> {
-        let mut request = json!({"model": name, "from": self.session.model, "stream": false, "messages": self.messages});
+        let mut request =
+            json!({"model": name, "from": self.session.model, "stream": false, "messages": self.messages});
         super::run::set(&mut request, "system", self.session.system.clone().map(Value::String));
         if !self.session.options.is_empty() {
             request["parameters"] = Value::Object(self.session.options.clone());

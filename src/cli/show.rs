@@ -43,7 +43,9 @@ impl Show {
         ];
         let chosen: Vec<&str> = flags.iter().filter(|(set, _)| *set).map(|(_, key)| *key).collect();
         if chosen.len() > 1 {
-            bail!("only one of '--license', '--modelfile', '--parameters', '--system', or '--template' can be specified");
+            bail!(
+                "only one of '--license', '--modelfile', '--parameters', '--system', or '--template' can be specified"
+            );
         }
         let request = json!({"model": self.model, "verbose": self.verbose});
         let answer = client.call("POST", "/api/show", Some(&request)).await?;
