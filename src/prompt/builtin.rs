@@ -33,6 +33,18 @@ pub(super) fn preserved(parser: &str) -> &'static [&'static str] {
     parsers::find(parser).map_or(&[], |entry| entry.preserved)
 }
 
+/// What a model of this parser writes where its thinking ends and its answer begins.
+pub(super) fn end_of_thinking(parser: &str) -> Option<&'static str> {
+    let end = match parser {
+        "harmony" => "<|channel|>final<|message|>",
+        "gemma4" => "<channel|>",
+        "cohere" => "<|END_THINKING|>",
+        "glimmer" => "to=user<|message|>",
+        _ => "</think>",
+    };
+    parsers::find(parser).filter(|entry| entry.thinking).map(|_| end)
+}
+
 /// The renderer that plain `gemma4` stands for: by the size in the model's name, else by its count of parameters.
 pub(super) fn gemma4(name: &str, parameters: u64) -> &'static str {
     const BILLION: u64 = 1_000_000_000;

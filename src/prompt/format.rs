@@ -118,6 +118,25 @@ impl Format {
         self.abilities
     }
 
+    /// Whether the model's own Jinja template renders its prompts.
+    pub fn is_jinja(&self) -> bool {
+        matches!(self.renderer, Renderer::Jinja(_))
+    }
+
+    /// The text in an answer after which its thinking is over. `None` when the model does not think.
+    pub fn thinking_end(&self) -> Option<String> {
+        let builtin = match self.parser.as_str() {
+            "" => return self.thinking_tags().map(|tags| tags.close),
+            HARMONY => "<|channel|>final<|message|>",
+            "cohere" => "<|END_THINKING|>",
+            "gemma4" => "<channel|>",
+            "ministral" => "[/THINK]",
+            "glimmer" => "to=user<|message|>",
+            _ => "</think>",
+        };
+        self.abilities.thinking.then(|| builtin.to_owned())
+    }
+
     /// # Errors
     /// When the template or the renderer cannot take this conversation.
     pub fn render(&self, conversation: &Conversation) -> Result<Rendered, PromptError> {
@@ -180,6 +199,21 @@ impl Format {
             Calls::Builtin(name) => builtin::parser(name, conversation, Some(Think::Off)),
         };
         Box::new(Reader { thinking, calls })
+    }
+
+    /// The text after which the answer proper begins, when the model is to think before it: from there on an answer can be held
+    /// to a form.
+    pub fn end_of_thinking(&self, conversation: &Conversation, rendered: &Rendered) -> Option<String> {
+        let on = conversation.think.is_some_and(Think::is_on);
+        let framed = match self.calls() {
+            Calls::Framed(name) => builtin::end_of_thinking(name),
+            _ => builtin::end_of_thinking(&self.parser),
+        };
+        match self.thinking_tags() {
+            _ if framed.is_some() => framed.filter(|_| on).map(str::to_owned),
+            Some(tags) if on || tags.opened_by(&rendered.text) => Some(tags.close),
+            _ => None,
+        }
     }
 
     fn thinking_tags(&self) -> Option<Tags> {
@@ -293,6 +327,12 @@ mod tests {
         let output = "why</think>\nHm.<tool_call>{\"name\":\"get\",\"arguments\":{\"a\":1}}</tool_call>";
         assert_eq!(read(&jinja, output), Answer::new("Hm.", "why", "get{\"a\":1}"));
         assert!(jinja.preserved().contains(&"</think>".to_owned()));
+        let end = |format: &Format, think| {
+            let rendered = format.render(&asked(think)).unwrap();
+            format.end_of_thinking(&asked(think), &rendered)
+        };
+        assert_eq!((end(&go, None), end(&go, Some(Think::On)).as_deref()), (None, Some("</t>")));
+        assert_eq!(end(&jinja, None).as_deref(), Some("</think>"));
     }
 
     #[test]

@@ -120,7 +120,8 @@ impl JsonCallParser {
     }
 
     fn opened(&mut self, bare: bool, out: &mut Vec<Piece>) -> Option<()> {
-        let start = self.scan.as_ref().map(|scan| scan.start).or_else(|| self.next_object(self.body));
+        let start =
+            self.scan.as_ref().map(|scan| scan.start).or_else(|| Some(self.body + self.held[self.body..].find('{')?));
         let before = &self.held[self.body..start.unwrap_or(self.held.len())];
         if bare && !self.may_begin_call(before, start) {
             self.state = State::Content;
@@ -139,8 +140,8 @@ impl JsonCallParser {
         let end = scan.end(&self.held)?;
         let Ok(object) = serde_json::from_str::<Map<String, Value>>(&self.held[start..end]) else {
             // the object may begin at an inner brace
-            match self.next_object(start + 1).filter(|_| !bare) {
-                Some(next) => self.scan = Some(ObjectScan::new(next)),
+            match self.held[start + 1..end].find('{').filter(|_| !bare) {
+                Some(inner) => self.scan = Some(ObjectScan::new(start + 1 + inner)),
                 None => self.no_call(end, out),
             }
             return Some(());
@@ -163,10 +164,6 @@ impl JsonCallParser {
     fn no_call(&mut self, end: usize, out: &mut Vec<Piece>) {
         self.release(end, out);
         self.state = State::Content;
-    }
-
-    fn next_object(&self, from: usize) -> Option<usize> {
-        self.held[from..].find('{').map(|at| from + at)
     }
 
     /// Without a tag, the text before the object and the object's beginning must look like a call, or it is an answer.

@@ -1,4 +1,7 @@
 //! Messages and tools as a Go template sees them.
+//!
+//! Tools, calls and their parts print as JSON. In Ollama some of the parts print as Go's structs (`{get Gets it. {object …`),
+//! which no template means: `{"type": "function", "function": {{ .Function }}}` is what most of its library says.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -21,11 +24,16 @@ fn message(message: &Message) -> Value {
         ("Content", Value::from(message.content.as_str())),
         ("Thinking", Value::from(message.thinking.as_str())),
         ("Images", Value::slice(images)),
-        ("ToolCalls", Value::slice(message.tool_calls.iter().map(tool_call).collect())),
+        ("ToolCalls", calls(&message.tool_calls)),
         ("ToolName", Value::from(message.tool_name.as_str())),
         ("ToolCallID", Value::from(message.tool_call_id.as_str())),
     ];
     Value::object("*template.templateMessage", Shown::Plain, None, fields)
+}
+
+fn calls(calls: &[ToolCall]) -> Value {
+    let shown = if calls.is_empty() { Shown::Absent } else { Shown::Json };
+    Value::List(Arc::new(List { items: calls.iter().map(tool_call).collect(), shown }))
 }
 
 fn tool_call(call: &ToolCall) -> Value {
@@ -35,7 +43,7 @@ fn tool_call(call: &ToolCall) -> Value {
         "" => format!("{{\"function\":{}}}", function.json()),
         _ => format!("{{\"id\":{},\"function\":{}}}", id.json(), function.json()),
     };
-    Value::object("template.templateToolCall", Shown::Plain, Some(json), vec![("ID", id), ("Function", function)])
+    Value::object("template.templateToolCall", Shown::Json, Some(json), vec![("ID", id), ("Function", function)])
 }
 
 fn function(function: &Function) -> Value {
@@ -44,7 +52,7 @@ fn function(function: &Function) -> Value {
     let json = format!("{{\"index\":{},\"name\":{},\"arguments\":{}}}", function.index, name.json(), arguments.json());
     let index = Value::Int(i64::try_from(function.index).unwrap_or(i64::MAX));
     let fields = vec![("Index", index), ("Name", name), ("Arguments", arguments)];
-    Value::object("template.templateToolCallFunction", Shown::Plain, Some(json), fields)
+    Value::object("template.templateToolCallFunction", Shown::Json, Some(json), fields)
 }
 
 /// A map that can be ranged over, and prints as JSON.
@@ -74,7 +82,7 @@ fn tool_function(function: &ToolFunction) -> Value {
         ("Description", Value::from(function.description.as_str())),
         ("Parameters", parameters(&function.parameters)),
     ];
-    Value::object("template.templateToolFunction", Shown::Plain, Some(text(function)), fields)
+    Value::object("template.templateToolFunction", Shown::Json, Some(text(function)), fields)
 }
 
 fn parameters(parameters: &ToolParameters) -> Value {
@@ -90,7 +98,7 @@ fn parameters(parameters: &ToolParameters) -> Value {
         ("Required", words(&parameters.required)),
         ("Properties", properties),
     ];
-    Value::object("template.templateToolFunctionParameters", Shown::Plain, Some(text(parameters)), fields)
+    Value::object("template.templateToolFunctionParameters", Shown::Json, Some(text(parameters)), fields)
 }
 
 fn property(property: &Property) -> Value {
@@ -164,4 +172,25 @@ pub fn think(think: Option<Think>) -> [(&'static str, Value); 3] {
         ("ThinkLevel", Value::from(level)),
         ("IsThinkSet", Value::Bool(think.is_some())),
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::prompt::go_template::Template;
+
+    #[test]
+    fn parts_print_as_json() {
+        let raw = r#"{"type":"function","function":{"name":"get","parameters":{"type":"object","properties":{}}}}"#;
+        let given: Tool = serde_json::from_str(raw).unwrap();
+        let call =
+            ToolCall { id: "a".to_owned(), function: Function { name: "get".to_owned(), ..Function::default() } };
+        let data = Value::map([("Tools", tools(&[given])), ("Calls", calls(&[call]))]);
+        let show = |text: &str| Template::parse(text).unwrap().execute(&data).unwrap();
+        assert_eq!(
+            show("{{ range .Tools }}{{ .Function }} {{ .Function.Parameters }}{{ end }}"),
+            r#"{"name":"get","parameters":{"type":"object","properties":{}}} {"type":"object","properties":{}}"#
+        );
+        assert_eq!(show("{{ .Calls }}"), r#"[{"id":"a","function":{"index":0,"name":"get","arguments":{}}}]"#);
+    }
 }

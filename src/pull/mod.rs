@@ -1,1 +1,174 @@
-//! Floor 2: bringing models in and out.
+//! Floor 2: bringing models in and out, over the protocol of OCI registries as Ollama speaks it.
+//!
+//! [`Puller::pull`] and [`Puller::push`] are streams of typed events. [`registry`] asks, [`auth`] proves who asks,
+//! [`http`] holds the rules for every request, and [`transfer`] moves the bytes, for whatever source.
+//!
+//! Invariant: nothing a server says is believed. Names of blobs are hashes that were computed here, lengths are held
+//! against the manifest, redirects lead neither from HTTPS to HTTP nor from the internet into a private network, and no
+//! secret follows them.
+
+mod address;
+mod auth;
+mod download;
+mod error;
+mod event;
+mod http;
+mod key;
+mod push;
+mod registry;
+mod transfer;
+
+#[cfg(test)]
+mod tests;
+
+pub use auth::{Credentials, Secret};
+pub use error::PullError;
+pub use event::{PullEvent, PushEvent};
+
+use std::collections::HashMap;
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use crate::store::Store;
+use crate::types::ModelName;
+
+/// The version of Ollama that registries are told we keep up with: they gate models on it.
+const OLLAMA_VERSION: &str = "0.33.0";
+
+/// Everything that a test wants shorter, or a user other.
+#[derive(Clone, Debug)]
+pub struct PullSettings {
+    pub user_agent: String,
+    /// The ed25519 key, in OpenSSH's form; made when it is first needed and missing.
+    pub key: PathBuf,
+    /// The only registries that are spoken to; `None` for all, as Ollama has it.
+    pub hosts: Option<Vec<String>>,
+    /// By the registry's host, with its port where the name has one.
+    pub credentials: HashMap<String, Credentials>,
+    /// Registries (first) whose tokens come from another host (second).
+    pub realms: Vec<(String, String)>,
+    /// Until a connection stands.
+    pub connect: Duration,
+    /// Until the head of an answer is there, or all of a small answer.
+    pub header: Duration,
+    /// Until the next bytes of a body come.
+    pub stall: Duration,
+    /// A body that brings less than `slow_floor` bytes in this time is given up for another connection.
+    pub slow_window: Duration,
+    pub slow_floor: u64,
+    /// Tries of a connection that bring nothing, after the first.
+    pub retries: u32,
+    /// Before the first of them; doubled for each that follows.
+    pub backoff: Duration,
+    /// Connections for one blob.
+    pub streams: usize,
+    /// Bytes in one request.
+    pub range: RangeInclusive<u64>,
+    /// Bytes between two syncs of a download: what a power cut may cost.
+    pub sync: u64,
+    /// Bytes in one request of a push.
+    pub upload: u64,
+    /// Bytes of the disk that a pull leaves free.
+    pub reserve: u64,
+    /// Between two events of one blob.
+    pub tick: Duration,
+}
+
+impl PullSettings {
+    pub fn new(key: PathBuf) -> Self {
+        Self {
+            user_agent: user_agent(),
+            key,
+            hosts: None,
+            credentials: HashMap::new(),
+            realms: Vec::new(),
+            connect: Duration::from_secs(15),
+            header: Duration::from_secs(30),
+            stall: Duration::from_secs(30),
+            slow_window: Duration::from_secs(60),
+            slow_floor: 60 << 10,
+            retries: 6,
+            backoff: Duration::from_secs(1),
+            streams: 8,
+            range: 8 << 20..=32 << 20,
+            sync: 64 << 20,
+            upload: 64 << 20,
+            reserve: 64 << 20,
+            tick: Duration::from_millis(60),
+        }
+    }
+}
+
+fn user_agent() -> String {
+    let arch = match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    };
+    let system = match std::env::consts::OS {
+        "macos" => "darwin",
+        other => other,
+    };
+    format!("ollama/{OLLAMA_VERSION} ({arch} {system}) hanzod/{}", env!("CARGO_PKG_VERSION"))
+}
+
+/// Brings models into a store and out of it. Clones share their connections, tokens and transfers.
+#[derive(Clone, Debug)]
+pub struct Puller {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    store: Store,
+    settings: Arc<PullSettings>,
+    transfers: transfer::Transfers,
+    auth: auth::SharedAuth,
+    /// Made when it is first needed: a machine without certificates can still serve what it has.
+    http: OnceLock<Result<Arc<http::Http>, PullError>>,
+}
+
+impl Puller {
+    pub fn new(store: Store, settings: PullSettings) -> Self {
+        let settings = Arc::new(settings);
+        Self {
+            inner: Arc::new(Inner {
+                transfers: transfer::Transfers::new(store.clone(), settings.clone()),
+                auth: Arc::new(auth::Auth::new(&settings)),
+                http: OnceLock::new(),
+                store,
+                settings,
+            }),
+        }
+    }
+
+    /// Downloads under way, each counted once however many wait for it.
+    pub fn transfers_under_way(&self) -> usize {
+        self.inner.transfers.count()
+    }
+
+    fn store(&self) -> &Store {
+        &self.inner.store
+    }
+
+    fn settings(&self) -> &PullSettings {
+        &self.inner.settings
+    }
+
+    fn transfers(&self) -> &transfer::Transfers {
+        &self.inner.transfers
+    }
+
+    async fn registry(&self, name: &ModelName, insecure: bool) -> Result<registry::Registry, PullError> {
+        let hosts = self.inner.settings.hosts.as_ref();
+        if hosts.is_some_and(|hosts| !hosts.iter().any(|host| host.eq_ignore_ascii_case(name.host()))) {
+            let why = "not among the registries that are allowed";
+            return Err(PullError::Refused { host: name.host().to_owned(), why });
+        }
+        let make = || http::Http::new(&self.inner.settings).map(Arc::new);
+        let http = self.inner.http.get_or_init(make).clone()?;
+        registry::Registry::open(http, self.inner.auth.clone(), name, insecure).await
+    }
+}

@@ -224,17 +224,24 @@ impl Partial {
         &self.path
     }
 
+    /// Where a note of what has come so far may stand. It goes when the download ends.
+    pub fn journal(&self) -> PathBuf {
+        self.path.with_extension("journal")
+    }
+
     /// Makes the content visible. `actual` is what the caller's hashing of all of it gave.
     ///
     /// # Errors
     /// [`StoreError::DigestMismatch`], after which the file is gone; a file that cannot be synced or renamed.
     pub fn commit(self, actual: Digest) -> Result<(), StoreError> {
+        let journal = self.journal();
         let Self {
             file,
             path,
             digest,
             blobs,
         } = self;
+        fs::remove_file(journal).ok();
         if actual != digest {
             fs::remove_file(&path).ok();
             return Err(StoreError::DigestMismatch {
@@ -251,6 +258,7 @@ impl Partial {
 
     /// Throws away what was fetched.
     pub fn discard(self) {
+        fs::remove_file(self.journal()).ok();
         fs::remove_file(&self.path).ok();
     }
 }

@@ -12,7 +12,7 @@ mod parser;
 mod printf;
 mod value;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 pub use node::{Branch, Command, Kind, Node, Operand, Pipe, Pos, names_field, operands, pipe_operands};
 pub use value::{Dict, List, Object, Shown, Value};
@@ -27,7 +27,7 @@ pub struct TemplateError(pub String);
 pub struct Template {
     text: String,
     nodes: Vec<Node>,
-    defines: BTreeMap<String, Vec<Node>>,
+    defines: node::Defines,
 }
 
 impl Template {

@@ -1,6 +1,6 @@
 //! The tree of a parsed Go template, and how its parts are written back in error messages.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use super::value::Value;
@@ -19,6 +19,9 @@ pub enum Node {
     Break,
     Continue,
 }
+
+/// The bodies of named blocks.
+pub(super) type Defines = BTreeMap<String, Vec<Node>>;
 
 /// What `if`, `range` and `with` share.
 #[derive(Clone, Debug)]
@@ -165,4 +168,15 @@ pub(super) fn names<'a>(lists: impl Iterator<Item = &'a Vec<Node>>) -> BTreeSet<
         });
     }
     found
+}
+
+/// Ollama refuses every `{{ template "x" }}` without a pipeline; that is right only where there is no such block.
+pub(super) fn calls_undefined(nodes: &[Node], defines: &Defines) -> bool {
+    nodes.iter().any(|node| match node {
+        Node::Template { name, pipe, .. } => pipe.is_none() && !defines.contains_key(name),
+        Node::If(branch) | Node::Range(branch) | Node::With(branch) => {
+            calls_undefined(&branch.body, defines) || calls_undefined(&branch.otherwise, defines)
+        }
+        _ => false,
+    })
 }

@@ -5,13 +5,13 @@ use std::collections::BTreeMap;
 use super::TemplateError;
 use super::functions;
 use super::lexer::{Lexeme, Token, is_keyword, lex};
-use super::node::{Branch, Command, Kind, Node, Operand, Pipe};
+use super::node::{Branch, Command, Defines, Kind, Node, Operand, Pipe, calls_undefined};
 
 /// Blocks and brackets within each other; Go has no bound, but neither has it our stack.
 const DEPTH: usize = 100;
 
 /// The template's own nodes and the named blocks it defines.
-pub(super) fn parse(text: &str) -> Result<(Vec<Node>, BTreeMap<String, Vec<Node>>), TemplateError> {
+pub(super) fn parse(text: &str) -> Result<(Vec<Node>, Defines), TemplateError> {
     let mut parser = Parser {
         text,
         tokens: lex(text),
@@ -34,17 +34,6 @@ pub(super) fn parse(text: &str) -> Result<(Vec<Node>, BTreeMap<String, Vec<Node>
     Ok((nodes, parser.defines))
 }
 
-/// Ollama refuses every `{{ template "x" }}` without a pipeline; that is right only where there is no such block.
-fn calls_undefined(nodes: &[Node], defines: &BTreeMap<String, Vec<Node>>) -> bool {
-    nodes.iter().any(|node| match node {
-        Node::Template { name, pipe, .. } => pipe.is_none() && !defines.contains_key(name),
-        Node::If(branch) | Node::Range(branch) | Node::With(branch) => {
-            calls_undefined(&branch.body, defines) || calls_undefined(&branch.otherwise, defines)
-        }
-        _ => false,
-    })
-}
-
 /// What ended a list of nodes.
 #[derive(PartialEq)]
 enum Stop {
@@ -59,7 +48,7 @@ struct Parser<'a> {
     at: usize,
     /// The variables that can be named here.
     names: Vec<String>,
-    defines: BTreeMap<String, Vec<Node>>,
+    defines: Defines,
     loops: usize,
     depth: usize,
 }

@@ -4,6 +4,7 @@
 //! Each is asked once, when it is read, by rendering small conversations.
 
 mod answers;
+mod calls;
 mod environment;
 
 use std::collections::BTreeMap;
@@ -39,6 +40,9 @@ struct Habits {
     text_arguments: bool,
     /// Content that is none, not empty, beside calls.
     no_content: bool,
+    /// An id for every call, and one of nine letters.
+    ids: bool,
+    short_ids: bool,
     /// Past thinking by the name `thinking`, not `reasoning_content`.
     thinking: bool,
 }
@@ -49,8 +53,12 @@ impl JinjaPrompt {
     pub fn parse(text: &str, bos: &str, eos: &str) -> Result<Self, PromptError> {
         let environment = environment::environment(text).map_err(prompt_error)?;
         let answers = Answers::of(text);
+        let asks = |words: &[&str]| words.iter().any(|words| text.contains(words));
         let habits = Habits {
-            no_content: text.contains("content'] is none") || text.contains("content is none"),
+            no_content: asks(&["content'] is n", "content\"] is n", "content is n"])
+                && asks(&["is none", "is not none"]),
+            ids: asks(&["tool_call_id"]),
+            short_ids: asks(&["length != 9", "length == 9"]),
             thinking: text.contains(".thinking") && !text.contains("reasoning_content"),
             ..Habits::default()
         };
@@ -77,10 +85,14 @@ impl JinjaPrompt {
         if self.habits.no_system {
             messages = without_system(messages);
         }
-        let given = |messages| Conversation { messages, ..conversation.clone() };
-        let text = self.run(&given(messages.clone()), self.habits).or_else(|error| {
-            // many templates refuse two messages of one role in a row
-            self.run(&given(turns::merge(messages)), self.habits).map_err(|_| error)
+        if self.habits.ids {
+            calls::name(&mut messages, self.habits.short_ids);
+        }
+        let given = |messages| self.run(&Conversation { messages, ..conversation.clone() }, self.habits);
+        // many templates refuse two messages of one role in a row, some two calls at once
+        let text = given(messages.clone()).or_else(|error| {
+            let merged = turns::merge(messages);
+            given(merged.clone()).or_else(|_| given(calls::apart(merged))).map_err(|_| error)
         })?;
         Ok(Rendered { text: text + &self.prefill(prefill.as_ref(), conversation), images })
     }

@@ -86,7 +86,7 @@ fn learns_what_a_template_takes() {
                      {% for m in messages %}{{ m.content }}{% endfor %}";
     assert_eq!(render(no_system, &[system, user.clone()], None).unwrap(), "s\n\nu");
     let parts = "{% for m in messages %}{% for part in m.content %}{% if part.type == 'text' %}{{ part.text }}{% endif %}{% endfor %}{% endfor %}";
-    assert_eq!(render(parts, &[user.clone()], None).unwrap(), "u");
+    assert_eq!(render(parts, std::slice::from_ref(&user), None).unwrap(), "u");
     let text_arguments = "{% for m in messages %}{% for c in m.tool_calls or [] %}{{ 'A' + c.function.arguments }}{% endfor %}{{ m.content }}{% endfor %}";
     assert_eq!(
         render(text_arguments, &[user.clone(), call(json!({"b": 1, "a": 2}))], None).unwrap(),
@@ -94,6 +94,13 @@ fn learns_what_a_template_takes() {
     );
     let alternating = "{% for m in messages %}{% if (m.role == 'user') != (loop.index0 % 2 == 0) %}{{ raise_exception('alternate!') }}{% endif %}{{ m.content }}{% endfor %}";
     assert_eq!(render(alternating, &[user.clone(), user.clone()], None).unwrap(), "u\n\nu");
+    let one_call = "{% for m in messages %}{% if m.tool_calls and m.tool_calls | length != 1 %}{{ raise_exception('one!') }}{% endif %}\
+                    {{ m.content }}{% for c in m.tool_calls or [] %}[{{ c.function.arguments.n }}]{% endfor %}{% endfor %}";
+    let mut two = call(json!({"n": 1}));
+    two.tool_calls.extend(call(json!({"n": 2})).tool_calls);
+    let results = [Message::text(Role::TOOL, "a"), Message::text(Role::TOOL, "b")];
+    let messages: Vec<Message> = [user.clone(), two].into_iter().chain(results).collect();
+    assert_eq!(render(one_call, &messages, None).unwrap(), "u[1]a[2]b");
     assert_eq!(
         render(alternating, &[Message::text(Role::TOOL, "t")], None).unwrap_err(),
         "chat template, line 1: alternate!"

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value, json};
 
 use hanzod::prompt::go_prompt::GoPrompt;
-use hanzod::prompt::json_calls::JsonCallParser;
-use hanzod::prompt::thinking::ThinkingParser;
+use hanzod::prompt::json_calls::{CallTags, JsonCallParser};
+use hanzod::prompt::thinking::{Tags, ThinkingParser};
 use hanzod::prompt::{OutputParser, Piece, go_tags};
 
 use super::decode;
@@ -38,6 +38,54 @@ fn generic() {
         }
     }
     super::run("generic.jsonl", &better, check);
+}
+
+/// Answers put together at random from what parsers look for: no cut shows, and without a call no text is lost.
+#[test]
+fn no_cut_shows() {
+    const PARTS: [&str; 22] = [
+        "<c>",
+        "</c>",
+        "<d>",
+        "<c",
+        "</",
+        "<",
+        "{",
+        "}",
+        "{\"name\":\"get\"",
+        "\"arguments\":",
+        "{}",
+        "\"",
+        ":",
+        ",",
+        "[",
+        "]",
+        "get",
+        "get_all",
+        " ",
+        "\n",
+        "```",
+        "é",
+    ];
+    let tool = |name: &str| json!({"type": "function", "function": {"name": name}});
+    let tools = decode::tools(&json!({"tools": [tool("get"), tool("get_all")]}));
+    let both = |bare| CallTags { bare, ..CallTags::tagged(&["<c>", "<d>"], &["</c>"]) };
+    let mut seed = 1_u64;
+    for round in 0..4000 {
+        let mut output = String::new();
+        for _ in 0..round % 14 {
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            output.push_str(PARTS[(seed >> 33) as usize % PARTS.len()]);
+        }
+        for tags in [both(None), both(Some('{')), CallTags::bare('{'), CallTags::bare('[')] {
+            let start = || -> Box<dyn OutputParser> { Box::new(JsonCallParser::new(tags.clone(), &tools)) };
+            let answer = all_cuts(&json!({"id": output}), &output, &start);
+            let called = answer["tool_calls"].as_array().is_some_and(|calls| !calls.is_empty());
+            assert!(called || answer["content"] == output, "{tags:?}: {output:?} became {answer}");
+        }
+        let start = || -> Box<dyn OutputParser> { Box::new(ThinkingParser::new(Tags::new("<c>", "</c>"), false)) };
+        all_cuts(&json!({"id": output}), &output, &start);
+    }
 }
 
 fn check(case: &Value) -> Result<(), String> {

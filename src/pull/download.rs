@@ -1,0 +1,136 @@
+//! The course of a pull: manifest, blobs one after another, name.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use async_stream::try_stream;
+use futures_util::Stream;
+use tokio::time::MissedTickBehavior;
+
+use super::registry::{Registry, RegistryBlob};
+use super::transfer::{backoff, blocking};
+use super::{PullError, PullEvent, Puller};
+use crate::store::{Manifest, MediaType, Store, StoreError};
+use crate::types::{Digest, ModelName};
+
+impl Puller {
+    /// Brings `name` into the store. Dropped, the stream gives up its share in what is being fetched.
+    pub fn pull(
+        &self,
+        name: ModelName,
+        insecure: bool,
+    ) -> impl Stream<Item = Result<PullEvent, PullError>> + Send + 'static + use<> {
+        let puller = self.clone();
+        try_stream! {
+            yield PullEvent::Manifest;
+            let fetched = puller.manifest(&name, insecure).await.map_err(PullError::in_manifest)?;
+            let (registry, bytes, manifest) = fetched;
+            if manifest.layers_of(MediaType::Tensor).next().is_some() {
+                Err(PullError::Tensors)?;
+            }
+            // From here until the name is written, nobody removes what is there or comes.
+            let pins: Vec<_> = manifest.descriptors().map(|blob| puller.store().pin(blob.digest)).collect();
+            let (store, wanted) = (puller.store().clone(), manifest.clone());
+            let reserve = puller.settings().reserve;
+            blocking(move || check_space(&store, &wanted, reserve)).await??;
+
+            for blob in manifest.descriptors() {
+                let (digest, total) = (blob.digest, blob.size);
+                let store = puller.store().clone();
+                let there = blocking(move || {
+                    store.blobs().touch(&digest);
+                    store.blobs().size(&digest) == Some(total)
+                });
+                if !there.await? {
+                    let remote = Arc::new(RegistryBlob::new(registry.clone(), digest));
+                    let flight = puller.transfers().join(digest, total, remote);
+                    let mut tick = tokio::time::interval(puller.settings().tick);
+                    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+                    let mut completed = 0;
+                    loop {
+                        let ended = tokio::select! {
+                            ended = flight.wait() => Some(ended),
+                            _ = tick.tick() => None,
+                        };
+                        if let Some(ended) = ended {
+                            ended?;
+                            break;
+                        }
+                        completed = flight.completed().max(completed);
+                        yield PullEvent::Layer { digest, total, completed };
+                    }
+                }
+                yield PullEvent::Layer { digest, total, completed: total };
+            }
+            yield PullEvent::Verifying;
+            yield PullEvent::Writing;
+            let store = puller.store().clone();
+            let removed = blocking(move || store.tag(&name, &bytes)).await??;
+            drop(pins);
+            if removed > 0 {
+                yield PullEvent::Pruning;
+            }
+            yield PullEvent::Done;
+        }
+    }
+
+    async fn manifest(
+        &self,
+        name: &ModelName,
+        insecure: bool,
+    ) -> Result<(Arc<Registry>, Vec<u8>, Manifest), PullError> {
+        let registry = Arc::new(self.registry(name, insecure).await?);
+        let mut failures = 0;
+        let bytes = loop {
+            match registry.manifest().await {
+                // A server that cannot be reached is told at once; one that is busy gets time.
+                Err(error) if error.is_overload() && failures < self.settings().retries => {
+                    failures += 1;
+                    let wait = error.retry_after().unwrap_or_else(|| backoff(self.settings(), failures));
+                    tokio::time::sleep(wait).await;
+                }
+                ended => break ended?,
+            }
+        };
+        let manifest = Manifest::parse(&bytes)?;
+        let mut sizes: HashMap<Digest, u64> = HashMap::new();
+        for blob in manifest.descriptors() {
+            if *sizes.entry(blob.digest).or_insert(blob.size) != blob.size {
+                let why = format!("blob {} has two sizes", blob.digest);
+                return Err(StoreError::Manifest(why).into());
+            }
+        }
+        Ok((registry, bytes, manifest))
+    }
+}
+
+/// Whether what is missing has room, before a byte of it is fetched.
+fn check_space(store: &Store, manifest: &Manifest, reserve: u64) -> Result<(), PullError> {
+    let mut missing: HashMap<Digest, u64> = HashMap::new();
+    for blob in manifest.descriptors() {
+        if store.blobs().size(&blob.digest) != Some(blob.size) {
+            let partial = store.layout().partial(&blob.digest);
+            missing.insert(blob.digest, blob.size.saturating_sub(allocated(&partial)));
+        }
+    }
+    let needed: u64 = missing.values().fold(0_u64, |sum, size| sum.saturating_add(*size));
+    let Some(free) = free_space(&store.layout().blobs()) else {
+        return Ok(());
+    };
+    if needed > 0 && needed.saturating_add(reserve) > free {
+        return Err(PullError::Full { needed, free });
+    }
+    Ok(())
+}
+
+/// Bytes of a sparse file that take room on the disk.
+fn allocated(path: &Path) -> u64 {
+    use std::os::unix::fs::MetadataExt as _;
+    std::fs::metadata(path).map_or(0, |seen| seen.blocks().saturating_mul(512))
+}
+
+fn free_space(folder: &Path) -> Option<u64> {
+    let seen = rustix::fs::statvfs(folder).ok()?;
+    Some(seen.f_bavail.saturating_mul(seen.f_frsize))
+}

@@ -1,0 +1,227 @@
+//! A repository on a registry, as one pull or push sees it: requests with their authorization and redirects, manifests,
+//! and blobs as a [`Remote`].
+
+use std::ops::Range;
+use std::sync::{Arc, Mutex};
+
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
+use reqwest::header::{ACCEPT, RANGE};
+use reqwest::{Method, RequestBuilder, Response, Url};
+
+use super::auth::{self, Challenge, Secret, SharedAuth};
+use super::http::{self, HOPS, Http, Named};
+use super::transfer::Remote;
+use super::{PullError, address};
+use crate::types::{Digest, ModelName};
+
+const MANIFEST_TYPE: &str = "application/vnd.docker.distribution.manifest.v2+json";
+/// Bytes of a manifest that are read.
+const LONGEST_MANIFEST: usize = 4 << 20;
+
+/// Adds to a request what it needs; called once for each try.
+pub(super) type Prepare<'a> = dyn Fn(RequestBuilder) -> RequestBuilder + Sync + 'a;
+
+#[derive(Debug)]
+pub(super) struct Registry {
+    pub(super) http: Arc<Http>,
+    auth: SharedAuth,
+    /// Scheme, host and port.
+    base: Url,
+    host: String,
+    repository: String,
+    reference: String,
+    /// A std mutex: held to read or replace the value.
+    shown: Mutex<Option<Secret>>,
+    /// One 401 is answered at a time: the others then find the token that came of it.
+    answering: tokio::sync::Mutex<()>,
+    /// What hosts that the registry leads to may be.
+    leads: tokio::sync::OnceCell<Named>,
+}
+
+impl Registry {
+    /// The registry of `name`. `insecure` means plain HTTP, as it does for Ollama.
+    ///
+    /// A registry on this machine that does not speak TLS is spoken to in plain HTTP without being asked to: what is
+    /// said does not leave the machine, and it is what local registries do. All others get HTTPS or nothing.
+    pub(super) async fn open(
+        http: Arc<Http>,
+        auth: SharedAuth,
+        name: &ModelName,
+        insecure: bool,
+    ) -> Result<Self, PullError> {
+        let url = |scheme: &str| {
+            let url = Url::parse(&format!("{scheme}://{}/", name.host()));
+            url.map_err(|_| PullError::Refused { host: name.host().to_owned(), why: "not the name of a host" })
+        };
+        let mut base = url(if insecure { "http" } else { "https" })?;
+        if !insecure && address::is_loopback(&base) && !http.speaks_tls(&base).await? {
+            base = url("http")?;
+        }
+        let shown = match auth.credentials(&http::host_of(&base)) {
+            Some(own @ auth::Credentials::Token(_)) => Some(own.header()),
+            _ => None,
+        };
+        Ok(Self {
+            http,
+            auth,
+            base,
+            host: name.host().to_owned(),
+            repository: format!("{}/{}", name.namespace(), name.model()),
+            reference: name.tag().to_owned(),
+            shown: Mutex::new(shown),
+            answering: tokio::sync::Mutex::default(),
+            leads: tokio::sync::OnceCell::new(),
+        })
+    }
+
+    /// `/v2/<repository>/<rest>`.
+    pub(super) fn url(&self, rest: &str) -> Url {
+        let mut url = self.base.clone();
+        url.set_path(&format!("/v2/{}/{rest}", self.repository));
+        url
+    }
+
+    pub(super) fn manifest_url(&self) -> Url {
+        self.url(&format!("manifests/{}", self.reference))
+    }
+
+    pub(super) fn blob_url(&self, digest: &Digest) -> Url {
+        self.url(&format!("blobs/{digest}"))
+    }
+
+    pub(super) fn is_own(&self, url: &Url) -> bool {
+        url.origin() == self.base.origin()
+    }
+
+    /// Whether a name with this host is one of ours.
+    pub(super) fn is_named(&self, host: &str) -> bool {
+        self.host.eq_ignore_ascii_case(host)
+    }
+
+    fn shown(&self) -> Option<Secret> {
+        self.shown.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
+    }
+
+    /// Begins a request: with our authorization at the registry itself, without anywhere else.
+    pub(super) async fn begin(&self, method: Method, url: &Url) -> Result<(RequestBuilder, Option<Secret>), PullError> {
+        if !self.is_own(url) {
+            let leads = self.leads.get_or_init(async || match address::is_private(&self.base).await {
+                true => Named::PrivateServer,
+                false => Named::PublicServer,
+            });
+            return Ok((self.http.request(method, url, *leads.await)?, None));
+        }
+        let request = self.http.request(method, url, Named::User)?;
+        match self.shown() {
+            Some(secret) => {
+                let (name, value) = auth::authorization(&secret)?;
+                Ok((request.header(name, value), Some(secret)))
+            }
+            None => Ok((request, None)),
+        }
+    }
+
+    /// Answers a 401, so that the next request carries what was asked for.
+    pub(super) async fn unlock(&self, response: &Response, refused: Option<&Secret>) -> Result<(), PullError> {
+        let challenge = Challenge::read(response.headers()).ok_or(PullError::Unauthorized)?;
+        let _one = self.answering.lock().await;
+        if self.shown().as_ref() != refused {
+            return Ok(());
+        }
+        let answer = self.auth.answer(&self.http, &self.base, challenge, refused).await?;
+        *self.shown.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(answer);
+        Ok(())
+    }
+
+    /// Sends a request whose body is small. A 401 of the registry's is answered: with a token that is at hand, then with
+    /// a fresh one.
+    pub(super) async fn send(&self, method: Method, url: &Url, prepare: &Prepare<'_>) -> Result<Response, PullError> {
+        for _ in 0..3 {
+            let (request, shown) = self.begin(method.clone(), url).await?;
+            let response = self.http.send(prepare(request)).await?;
+            if response.status() != 401 || !self.is_own(url) {
+                return Ok(response);
+            }
+            self.unlock(&response, shown.as_ref()).await?;
+        }
+        Err(PullError::Unauthorized)
+    }
+
+    /// Sends a GET or HEAD and follows where it leads. Gives the last address too.
+    pub(super) async fn follow(
+        &self,
+        method: Method,
+        url: Url,
+        prepare: &Prepare<'_>,
+    ) -> Result<(Response, Url), PullError> {
+        let mut url = url;
+        for _ in 0..=HOPS {
+            let response = self.send(method.clone(), &url, prepare).await?;
+            match http::next_hop(&url, &response)? {
+                Some(next) => url = next,
+                None => return Ok((response, url)),
+            }
+        }
+        Err(PullError::Refused { host: http::host_of(&url), why: "too many redirects" })
+    }
+
+    /// The manifest's bytes as they were served.
+    pub(super) async fn manifest(&self) -> Result<Vec<u8>, PullError> {
+        let accept = |request: RequestBuilder| request.header(ACCEPT, MANIFEST_TYPE);
+        let (response, _) = self.follow(Method::GET, self.manifest_url(), &accept).await?;
+        match response.status().as_u16() {
+            200 => self.http.body(response, LONGEST_MANIFEST).await,
+            404 => Err(PullError::NotFound),
+            400.. => Err(self.http.refusal(response).await),
+            status => Err(PullError::Broken(format!("status {status} for a manifest"))),
+        }
+    }
+}
+
+/// A blob of a registry's. Where a redirect led is remembered, until it does not answer well.
+pub(super) struct RegistryBlob {
+    registry: Arc<Registry>,
+    digest: Digest,
+    /// A std mutex: held to read or replace the value.
+    direct: Mutex<Option<Url>>,
+}
+
+impl RegistryBlob {
+    pub(super) fn new(registry: Arc<Registry>, digest: Digest) -> Self {
+        Self { registry, digest, direct: Mutex::default() }
+    }
+
+    fn direct(&self) -> std::sync::MutexGuard<'_, Option<Url>> {
+        self.direct.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+impl Remote for RegistryBlob {
+    fn get(&self, range: Option<Range<u64>>) -> BoxFuture<'_, Result<Response, PullError>> {
+        async move {
+            let ask = |request: RequestBuilder| match &range {
+                Some(range) => request.header(RANGE, format!("bytes={}-{}", range.start, range.end - 1)),
+                None => request,
+            };
+            let known = self.direct().clone();
+            let start = known.unwrap_or_else(|| self.registry.blob_url(&self.digest));
+            let (response, url) = self.registry.follow(Method::GET, start, &ask).await?;
+            match response.status().as_u16() {
+                200 | 206 => {
+                    if !self.registry.is_own(&url) {
+                        *self.direct() = Some(url);
+                    }
+                    Ok(response)
+                }
+                400.. => Err(self.registry.http.refusal(response).await),
+                status => Err(PullError::Broken(format!("status {status} for a blob"))),
+            }
+        }
+        .boxed()
+    }
+
+    fn forget(&self) {
+        *self.direct() = None;
+    }
+}
