@@ -68,6 +68,11 @@ pub fn router(state: AppState) -> Router {
         ("/api/experimental/web_search", post(ollama::ops::web_search)),
         ("/api/experimental/web_fetch", post(ollama::ops::web_fetch)),
         ("/api/experimental/model-recommendations", get(ollama::ops::recommendations)),
+        ("/v1/chat/completions", post(openai::chat::chat)),
+        ("/v1/completions", post(openai::completions::completions)),
+        ("/v1/embeddings", post(openai::embeddings::embeddings)),
+        ("/v1/models", get(openai::models::list)),
+        ("/v1/models/{*model}", get(openai::models::one)),
     ];
     routes::build(table.into())
         .layer(from_fn_with_state(state.hosts.clone(), middleware::hosts))

@@ -2,3 +2,5 @@
 
 mod engine;
 mod house;
+mod ollama;
+mod util;

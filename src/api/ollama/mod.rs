@@ -2,7 +2,7 @@
 
 pub mod blobs;
 pub mod chat;
-mod convert;
+pub mod convert;
 pub mod create;
 pub mod embed;
 pub mod generate;

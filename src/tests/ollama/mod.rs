@@ -1,0 +1,6 @@
+//! Ollama's native API, through the router.
+
+mod chat;
+mod generate;
+mod models;
+mod recorded;
