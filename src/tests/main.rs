@@ -1,6 +1,7 @@
 //! The integration tests, in one binary: rooms together, the real program, real models.
 
 mod engine;
+mod registry;
 mod house;
 mod ollama;
 mod util;
