@@ -6,16 +6,9 @@ mod convert;
 pub mod embeddings;
 pub mod models;
 
-use axum::response::Response;
-
-use super::error::json_as;
+use super::error::json_line as answer;
 use crate::engine::Usage;
 use crate::wire::openai;
-
-/// A whole answer.
-fn answer<T: serde::Serialize>(value: &T) -> Response {
-    json_as(value, "application/json")
-}
 
 fn usage(usage: &Usage) -> openai::Usage {
     openai::Usage {

@@ -7,8 +7,8 @@ use crate::util::TestApp;
 
 /// Cases that need words of a model, models that are not made here, or the network.
 fn needs_more(id: &str, body: &str) -> bool {
-    const GROUPS: [&str; 7] = ["openai/responses/", "jinja/openai/responses/", "anthropic/", "pull/", "push/", "embeddings/", "end/"];
-    let elsewhere = ["minilm", "tiny-fim", "mario", "tiny-copy"].iter().any(|model| body.contains(model));
+    const GROUPS: [&str; 6] = ["openai/responses/", "jinja/openai/responses/", "pull/", "embeddings/", "end/", "copy/used"];
+    let elsewhere = ["minilm", "tiny-fim", "mario"].iter().any(|model| body.contains(model));
     GROUPS.iter().any(|group| id.starts_with(group)) || elsewhere
 }
 
@@ -26,7 +26,8 @@ async fn errors_and_small_answers_are_ollama_s() {
     for case in recorded() {
         let id = case["id"].as_str().unwrap();
         let reply = &case["reply"];
-        let small = reply["status"] != 200 || ["root/", "host/", "cors/"].iter().any(|group| id.starts_with(group));
+        let groups = ["root/", "host/", "cors/", "blob/", "copy/ok", "delete/"];
+        let small = reply["status"] != 200 || groups.iter().any(|group| id.starts_with(group));
         let body = case["raw"].as_str().map(str::to_owned).or_else(|| case.get("json").map(Value::to_string));
         let body = body.unwrap_or_default();
         if !small || needs_more(id, &body) {
@@ -40,8 +41,11 @@ async fn errors_and_small_answers_are_ollama_s() {
         let store = store.parent().unwrap().to_str().unwrap();
         let text = have.text().replace(store, "/store");
         let type_of = |kind: &str| kind.split(';').next().unwrap_or_default().to_owned();
+        if known_to_differ(id) {
+            continue;
+        }
         let mut same = u64::from(have.status) == reply["status"].as_u64().unwrap()
-            && (text == reply["body"].as_str().unwrap() || known_to_differ(id))
+            && text.trim_end() == reply["body"].as_str().unwrap().trim_end()
             && type_of(have.header("content-type").unwrap_or_default())
                 == type_of(reply["type"].as_str().unwrap_or_default());
         for (name, value) in reply["headers"].as_object().into_iter().flatten() {
@@ -56,7 +60,8 @@ async fn errors_and_small_answers_are_ollama_s() {
     assert!(compared > 60, "only {compared} cases were compared");
 }
 
-/// The engine's own words, which a script does not have.
+/// The engine's own words, which a script does not have; and content under a wrong digest, which Ollama keeps and we do
+/// not, so that it is new to us when it comes again.
 fn known_to_differ(id: &str) -> bool {
-    ["generate/truncate-false", "chat/truncate-false", "generate/format-bad-schema", "embed/tiny"].contains(&id)
+    ["generate/truncate-false", "chat/truncate-false", "generate/format-bad-schema", "blob/post-again"].contains(&id)
 }

@@ -7,6 +7,7 @@ use axum::body::{Body, Bytes};
 use axum::http::{HeaderMap, Method, Request};
 use hanzod::api::{AppState, Hosts, ModelCache, Origins, router};
 use hanzod::engine::route::Defaults;
+use hanzod::pull::{PullSettings, Puller};
 use hanzod::scheduler::{Scheduler, Settings};
 use hanzod::store::Store;
 use hanzod::store::modelfile::Modelfile;
@@ -69,6 +70,7 @@ impl TestApp {
         let router = router(AppState {
             store: store.clone(),
             scheduler: scheduler.clone(),
+            puller: Puller::new(store.clone(), PullSettings::new(folder.path().join("key"))),
             defaults: Defaults::default(),
             go_template: None,
             origins: Origins::new(&[]),
