@@ -77,6 +77,7 @@ pub fn router(state: AppState) -> Router {
         ("/v1/embeddings", post(openai::embeddings::embeddings)),
         ("/v1/models", get(openai::models::list)),
         ("/v1/models/{*model}", get(openai::models::one)),
+        ("/v1/messages", post(anthropic::messages::messages)),
     ];
     routes::build(table.into())
         .layer(from_fn_with_state(state.hosts.clone(), middleware::hosts))
