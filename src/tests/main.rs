@@ -5,3 +5,4 @@ mod registry;
 mod house;
 mod ollama;
 mod util;
+mod v1;

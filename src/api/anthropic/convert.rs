@@ -70,9 +70,7 @@ fn image(block: &Value) -> Result<Image, ApiError> {
     let text = |name: &str| source.get(name).and_then(Value::as_str).unwrap_or_default();
     if text("type") != "base64" {
         let kind = text("type");
-        return Err(ApiError::Invalid(format!(
-            "invalid image source type: {kind}. Only base64 images are supported."
-        )));
+        return Err(ApiError::Invalid(format!("invalid image source type: {kind}. Only base64 images are supported.")));
     }
     let bytes = from_base64(text("data"));
     let bytes = bytes.map_err(|error| ApiError::Invalid(format!("invalid base64 image data: {error}")))?;

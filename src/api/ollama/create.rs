@@ -85,9 +85,7 @@ fn convert_request(name: ModelName, request: wire::CreateRequest) -> Result<Crea
     let files = |map: &OrderedMap<String>| {
         map.iter().map(|(path, digest)| CreateFile::new(path, digest)).collect::<Result<Vec<_>, _>>()
     };
-    let set = |first: &str, second: &str| {
-        [first, second].into_iter().find(|text| !text.is_empty()).map(str::to_owned)
-    };
+    let set = |first: &str, second: &str| [first, second].into_iter().find(|text| !text.is_empty()).map(str::to_owned);
     Ok(CreateRequest {
         from,
         files: files(&request.files)?,

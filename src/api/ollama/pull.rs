@@ -93,7 +93,8 @@ async fn absent(state: &AppState, name: &ModelName, error: PullError) -> ApiErro
     }
     let (store, name) = (state.store.clone(), name.clone());
     let path = blocking(move || Ok::<_, StoreError>(store.layout().manifest(&store.tags().resolve(&name)))).await;
-    path.map_or_else(|error| error, |path| {
-        ApiError::Internal(format!("open {}: no such file or directory", path.display()))
-    })
+    path.map_or_else(
+        |error| error,
+        |path| ApiError::Internal(format!("open {}: no such file or directory", path.display())),
+    )
 }

@@ -14,7 +14,7 @@ use crate::api::error::{ApiError, OllamaError, json};
 use crate::api::extract::Ollama;
 use crate::api::models::{Known, blocking, find};
 use crate::api::names;
-use crate::gguf::{Gguf, GgufError};
+use crate::gguf::{Gguf, GgufError, Tensor};
 use crate::go;
 use crate::prompt::format::Format;
 use crate::store::Model;
@@ -138,13 +138,22 @@ fn raw(value: &impl Serialize) -> Box<RawValue> {
     RawValue::from_string(text).expect("what was just written is JSON: a bug")
 }
 
+/// In the order to which Ollama brings the tensors of what it imports: those of no block first, then block by block, each
+/// by name.
 fn tensors(gguf: &Gguf) -> Vec<TensorInfo> {
-    let tensor = |tensor: &crate::gguf::Tensor| TensorInfo {
+    let place = |tensor: &&Tensor| (block(tensor.name()), tensor.name().to_owned());
+    let mut tensors: Vec<&Tensor> = gguf.tensors().iter().collect();
+    tensors.sort_by_cached_key(place);
+    let tensor = |tensor: &Tensor| TensorInfo {
         name: tensor.name().to_owned(),
         kind: tensor.kind().name().to_owned(),
         shape: tensor.shape().to_vec(),
     };
-    gguf.tensors().iter().map(tensor).collect()
+    tensors.into_iter().map(tensor).collect()
+}
+
+fn block(name: &str) -> Option<u64> {
+    name.strip_prefix("blk.")?.split('.').next()?.parse().ok()
 }
 
 #[cfg(test)]

@@ -14,7 +14,9 @@ pub fn messages(messages: Vec<wire::Message>) -> Result<Vec<Message>, ApiError> 
     for message in messages {
         let mut parts = match &message.content {
             Value::String(text) => vec![Message::text(&message.role, text.as_str())],
-            Value::Array(parts) => parts.iter().map(|part| self::part(&message.role, part)).collect::<Result<_, _>>()?,
+            Value::Array(parts) => {
+                parts.iter().map(|part| self::part(&message.role, part)).collect::<Result<_, _>>()?
+            }
             Value::Null if !message.tool_calls.is_empty() => vec![Message::text(&message.role, "")],
             other => return Err(ApiError::Invalid(format!("invalid message content type: {}", go_type(other)))),
         };
@@ -192,7 +194,8 @@ mod tests {
         ] {
             assert_eq!(read(&format!("{{\"messages\":[{message}]}}")).unwrap_err(), error, "{message}");
         }
-        let image = r#"{"role":"user","content":[{"type":"image_url","image_url":{"url":"data:image/png;base64,AQI="}}]}"#;
+        let image =
+            r#"{"role":"user","content":[{"type":"image_url","image_url":{"url":"data:image/png;base64,AQI="}}]}"#;
         assert_eq!(*read(&format!("{{\"messages\":[{image}]}}")).unwrap()[0].images[0].0, [1, 2]);
     }
 }

@@ -165,10 +165,10 @@ impl Loaded {
     /// Generates. Its first piece comes with the first token.
     pub fn answer(self, prompt: Prompt) -> Pieces<Event> {
         let wish = &self.turn.wish;
-        let constraint = wish.format.as_ref().map(|format| Constraint {
-            schema: schema(format),
-            after: prompt.thinking_end.clone(),
-        });
+        let constraint = wish
+            .format
+            .as_ref()
+            .map(|format| Constraint { schema: schema(format), after: prompt.thinking_end.clone() });
         let family = self.turn.known.model.config.model_family.as_str();
         let request = GenerateRequest {
             prompt: prompt.parts,

@@ -160,12 +160,10 @@ mod tests {
     fn images_take_their_places() {
         let images = [Image([1].as_slice().into()), Image([2].as_slice().into())];
         let text = |text: &str| PromptPart::Text(text.into());
-        assert_eq!(parts("a [img-1]b[img-0]", &images), [
-            text("a "),
-            PromptPart::Media(vec![2]),
-            text("b"),
-            PromptPart::Media(vec![1])
-        ]);
+        assert_eq!(
+            parts("a [img-1]b[img-0]", &images),
+            [text("a "), PromptPart::Media(vec![2]), text("b"), PromptPart::Media(vec![1])]
+        );
         assert_eq!(parts("[img-7] [img-x] [img-1", &images), [text("[img-7] [img-x] [img-1")]);
         assert_eq!(parts("", &[]), [text("")]);
     }
