@@ -144,15 +144,29 @@ impl From<ParseError> for ApiError {
     }
 }
 
+/// `?` takes every error below into every envelope. Spelled out, since `impl<E: Into<ApiError>> From<E>` collides with an
+/// impl of smallvec's, which comes with mistral.rs.
+macro_rules! envelopes {
+    ($envelope:ident takes $($error:ty),+) => {
+        $(impl From<$error> for $envelope {
+            fn from(error: $error) -> Self {
+                Self(error.into())
+            }
+        })+
+    };
+    ($($envelope:ident)+) => {
+        $(envelopes! {
+            $envelope takes ApiError, JsonError, StoreError, CreateError, EngineError, SchedulerError, OptionError,
+            PromptError, ParseError
+        })+
+    };
+}
+
+envelopes! { OllamaError OpenAiError AnthropicError }
+
 /// In Ollama's envelope.
 #[derive(Debug)]
 pub struct OllamaError(pub ApiError);
-
-impl<E: Into<ApiError>> From<E> for OllamaError {
-    fn from(error: E) -> Self {
-        Self(error.into())
-    }
-}
 
 impl IntoResponse for OllamaError {
     fn into_response(self) -> Response {
@@ -164,12 +178,6 @@ impl IntoResponse for OllamaError {
 /// In OpenAI's envelope.
 #[derive(Debug)]
 pub struct OpenAiError(pub ApiError);
-
-impl<E: Into<ApiError>> From<E> for OpenAiError {
-    fn from(error: E) -> Self {
-        Self(error.into())
-    }
-}
 
 impl OpenAiError {
     pub fn envelope(&self) -> openai::Envelope {
@@ -191,12 +199,6 @@ impl IntoResponse for OpenAiError {
 /// In Anthropic's envelope.
 #[derive(Debug)]
 pub struct AnthropicError(pub ApiError);
-
-impl<E: Into<ApiError>> From<E> for AnthropicError {
-    fn from(error: E) -> Self {
-        Self(error.into())
-    }
-}
 
 impl AnthropicError {
     pub fn envelope(&self) -> anthropic::Envelope {
