@@ -100,7 +100,7 @@ fn check(request: &GenerateRequest, turn: &mut Turn) -> Result<(), ApiError> {
 
 fn prompt(request: &GenerateRequest, loaded: &Loaded) -> Result<Prompt, ApiError> {
     if request.raw {
-        return Ok(Prompt::plain(request.prompt.clone(), &request.images));
+        return Ok(Prompt::plain(with_images(request), &request.images));
     }
     let known = &loaded.turn.known;
     let think = loaded.turn.wish.think;
@@ -120,6 +120,15 @@ fn prompt(request: &GenerateRequest, loaded: &Loaded) -> Result<Prompt, ApiError
         prompt.parts.insert(0, PromptPart::Tokens(context));
     }
     Ok(prompt)
+}
+
+/// A raw prompt whose images have no places in it has them in front.
+fn with_images(request: &GenerateRequest) -> String {
+    if request.prompt.contains("[img-0]") {
+        return request.prompt.clone();
+    }
+    let marks: String = (0..request.images.len()).map(|index| format!("[img-{index}]")).collect();
+    marks + &request.prompt
 }
 
 /// One question as a conversation. With the tokens of a former answer, the model's own messages are in them already.

@@ -79,8 +79,9 @@ async fn an_error_before_the_first_piece_has_its_status() {
     let whole = app.post("/api/chat", ask("tiny", json!({ "stream": false, "think": false }))).await;
     assert_eq!(whole.status, 500);
 
+    let app = TestApp::with_tiny().await;
     app.engine.refuse_loads(EngineError::Load("no room".into()));
-    let reply = app.post("/api/chat", ask("tiny-jinja", json!({}))).await;
+    let reply = app.post("/api/chat", ask("tiny", json!({}))).await;
     assert_eq!((reply.status, reply.text().as_str()), (500, "{\"error\":\"no room\"}"));
 }
 

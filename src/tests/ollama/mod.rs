@@ -4,3 +4,4 @@ mod chat;
 mod generate;
 mod models;
 mod recorded;
+mod replayed;

@@ -13,14 +13,19 @@ fn needs_more(id: &str, body: &str) -> bool {
     GROUPS.iter().any(|group| id.starts_with(group)) || elsewhere
 }
 
-fn recorded() -> Vec<Value> {
+/// A server with the models of the recordings, as far as their files are here.
+pub async fn models() -> TestApp {
+    TestApp::with_models("tiny-f16.gguf", "tiny-q8_0.gguf").await
+}
+
+pub fn recorded() -> Vec<Value> {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/compat-tests/conformance/recorded.jsonl");
     let text = std::fs::read_to_string(path).unwrap();
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
 /// Sends a recorded request.
-async fn replay(app: &TestApp, case: &Value) -> Reply {
+pub async fn replay(app: &TestApp, case: &Value) -> Reply {
     let body = case["raw"].as_str().map(str::to_owned).or_else(|| case.get("json").map(Value::to_string));
     let method: Method = case["method"].as_str().unwrap().parse().unwrap();
     let headers = case["headers"].as_object().cloned().unwrap_or_default();
@@ -87,7 +92,7 @@ async fn what_is_told_of_models_is_what_ollama_tells() {
         "jinja/show",
         "end/tags",
     ];
-    let app = TestApp::with_tiny().await;
+    let app = models().await;
     let mut wrong = Vec::new();
     for case in recorded().iter().filter(|case| CASES.contains(&case["id"].as_str().unwrap())) {
         let have = replay(&app, case).await.text();
@@ -110,7 +115,7 @@ async fn what_is_told_of_models_is_what_ollama_tells() {
 
 #[tokio::test]
 async fn errors_and_small_answers_are_ollama_s() {
-    let app = TestApp::with_tiny().await;
+    let app = models().await;
     let mut compared = 0;
     let mut wrong = Vec::new();
     for case in recorded() {

@@ -15,6 +15,10 @@ use hanzod::engine::{
 pub enum Script {
     /// These texts, a step each, and a good end.
     Say(Vec<&'static str>),
+    /// As `Say`.
+    Tell(Vec<String>),
+    /// As `Say`, and the end is that there was no more room.
+    Cut(Vec<String>),
     /// These texts, and then an error.
     Fail(Vec<&'static str>, EngineError),
     /// These texts, and then nothing for ever.
@@ -93,9 +97,9 @@ impl Drop for Running {
     }
 }
 
-fn completion(count: usize) -> Completion {
+fn completion(count: usize, finish: FinishReason) -> Completion {
     Completion {
-        finish: FinishReason::Stop,
+        finish,
         usage: Usage {
             prompt_tokens: 7,
             cached_tokens: 0,
@@ -120,17 +124,21 @@ impl Runner for ScriptedRunner {
     fn generate(&self, request: GenerateRequest) -> StepStream {
         self.shared.requests.lock().unwrap().push(request);
         let script = self.shared.script.lock().unwrap().clone().unwrap_or(Script::Say(vec!["Pong"]));
+        let owned = |texts: Vec<&str>| texts.into_iter().map(str::to_owned).collect::<Vec<_>>();
+        let done = |texts: Vec<String>, finish| {
+            let done = StepEvent::Done(completion(texts.len(), finish));
+            (texts, stream::iter([Ok(done)]).boxed())
+        };
         let (texts, end) = match script {
-            Script::Say(texts) => {
-                let done = StepEvent::Done(completion(texts.len()));
-                (texts, stream::iter([Ok(done)]).boxed())
-            }
-            Script::Fail(texts, error) => (texts, stream::iter([Err(error)]).boxed()),
-            Script::Hang(texts) => (texts, stream::pending().boxed()),
+            Script::Say(texts) => done(owned(texts), FinishReason::Stop),
+            Script::Tell(texts) => done(texts, FinishReason::Stop),
+            Script::Cut(texts) => done(texts, FinishReason::Length),
+            Script::Fail(texts, error) => (owned(texts), stream::iter([Err(error)]).boxed()),
+            Script::Hang(texts) => (owned(texts), stream::pending().boxed()),
         };
         self.shared.running.fetch_add(1, Ordering::SeqCst);
         let running = Running(self.shared.clone());
-        let text = |text: &'static str| Ok(StepEvent::Text { text: text.to_owned(), logprobs: Vec::new() });
+        let text = |text: String| Ok(StepEvent::Text { text, logprobs: Vec::new() });
         let steps = stream::iter(texts.into_iter().map(text)).chain(end);
         Box::pin(steps.inspect(move |_| {
             let _ = &running;
