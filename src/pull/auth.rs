@@ -267,7 +267,7 @@ async fn fetch_token(http: &Http, url: &Url, proof: Option<&Secret>) -> Result<S
         access_token: Option<String>,
     }
     // The realm is on the registry's own host, or configured: somebody at our side named it.
-    let mut request = http.request(Method::GET, url, Named::ByUser)?;
+    let mut request = http.request(Method::GET, url, Named::User)?;
     if let Some(proof) = proof {
         let (name, value) = authorization(proof)?;
         request = request.header(name, value);

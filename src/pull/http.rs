@@ -32,11 +32,11 @@ pub(super) struct Http {
 /// Who named the host of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Named {
-    ByUser,
+    User,
     /// By a registry on the internet, which must not lead us to private addresses.
-    ByPublicServer,
+    PublicServer,
     /// By a registry in a private network, whose store may well be next to it.
-    ByPrivateServer,
+    PrivateServer,
 }
 
 impl Http {
@@ -65,10 +65,10 @@ impl Http {
         let refuse = |why: &'static str| PullError::Refused { host: host_of(url), why };
         match address::literal(url).map(address::reach) {
             Some(Reach::Link) => return Err(refuse("a link-local address")),
-            Some(Reach::Private) if named == Named::ByPublicServer => return Err(refuse("a private address")),
+            Some(Reach::Private) if named == Named::PublicServer => return Err(refuse("a private address")),
             _ => {}
         }
-        if named == Named::ByPublicServer {
+        if named == Named::PublicServer {
             if address::is_loopback(url) {
                 return Err(refuse("a private address"));
             }
@@ -93,7 +93,7 @@ impl Http {
 
     /// True unless the connection fails before HTTP begins, as TLS does on a port that speaks plain HTTP.
     pub(super) async fn speaks_tls(&self, url: &Url) -> Result<bool, PullError> {
-        let request = self.request(Method::GET, url, Named::ByUser)?;
+        let request = self.request(Method::GET, url, Named::User)?;
         let answer = tokio::time::timeout(self.patience, request.send()).await;
         Ok(!matches!(answer, Ok(Err(error)) if error.is_connect()))
     }
@@ -246,10 +246,10 @@ mod tests {
         let http = Http::new(&PullSettings::new("key".into())).unwrap();
         let may = |url: &str, named| http.request(Method::GET, &Url::parse(url).unwrap(), named).is_ok();
         for private in ["http://127.0.0.1/", "http://localhost:80/", "http://[::1]/", "https://10.0.0.1/"] {
-            assert!(!may(private, Named::ByPublicServer), "{private}");
-            assert!(may(private, Named::ByPrivateServer) && may(private, Named::ByUser), "{private}");
+            assert!(!may(private, Named::PublicServer), "{private}");
+            assert!(may(private, Named::PrivateServer) && may(private, Named::User), "{private}");
         }
-        assert!(may("https://1.1.1.1/", Named::ByPublicServer));
-        assert!(!may("http://169.254.169.254/", Named::ByUser) && !may("http://[fe80::1]/", Named::ByPrivateServer));
+        assert!(may("https://1.1.1.1/", Named::PublicServer));
+        assert!(!may("http://169.254.169.254/", Named::User) && !may("http://[fe80::1]/", Named::PrivateServer));
     }
 }

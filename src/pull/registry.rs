@@ -107,12 +107,12 @@ impl Registry {
     pub(super) async fn begin(&self, method: Method, url: &Url) -> Result<(RequestBuilder, Option<Secret>), PullError> {
         if !self.is_own(url) {
             let leads = self.leads.get_or_init(async || match address::is_private(&self.base).await {
-                true => Named::ByPrivateServer,
-                false => Named::ByPublicServer,
+                true => Named::PrivateServer,
+                false => Named::PublicServer,
             });
             return Ok((self.http.request(method, url, *leads.await)?, None));
         }
-        let request = self.http.request(method, url, Named::ByUser)?;
+        let request = self.http.request(method, url, Named::User)?;
         match self.shown() {
             Some(secret) => {
                 let (name, value) = auth::authorization(&secret)?;

@@ -4,5 +4,6 @@ mod engine;
 mod registry;
 mod house;
 mod ollama;
+mod spec;
 mod util;
 mod v1;
