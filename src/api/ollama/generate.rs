@@ -77,6 +77,7 @@ pub async fn start(state: &AppState, request: &GenerateRequest, began: Instant) 
         let object = GenerateResponse { debug_info: Some(info), ..line(&request.model) };
         return Ok(Generated::Object(Box::new(object)));
     }
+    loaded.check_fits(&prompt.parts).await?;
     loaded.turn.wish.format = convert::format(&request.format)?;
     let quiet = loaded.turn.known.has_builtin_parser();
     Ok(Generated::Answer { events: loaded.answer(prompt), quiet })

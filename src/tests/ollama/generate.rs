@@ -54,3 +54,23 @@ async fn options_reach_the_engine() {
         (vec!["x".into()], Some(2), true, true)
     );
 }
+
+#[tokio::test]
+async fn a_prompt_that_may_not_be_cut_must_fit() {
+    let app = TestApp::with_tiny().await;
+    let ask = |count: usize| {
+        let prompt = "word ".repeat(count);
+        json!({ "model": "tiny", "prompt": prompt, "raw": true, "truncate": false, "options": { "num_ctx": 64 } })
+    };
+    assert_eq!(app.post("/api/generate", ask(200)).await.status, 200);
+    let reply = app.post("/api/generate", ask(300)).await;
+    let error = reply.json()["error"].as_str().unwrap().to_owned();
+    assert_eq!(
+        (reply.status, error.as_str()),
+        (
+            400,
+            "{\"error\":{\"code\":400,\"message\":\"request (300 tokens) exceeds the available context size (256 tokens), \
+             try increasing it\",\"type\":\"exceed_context_size_error\",\"n_prompt_tokens\":300,\"n_ctx\":256}}"
+        )
+    );
+}

@@ -1,4 +1,4 @@
-//! The router, called without a socket.
+//! The router, called without a socket. Every answer is held against the contract.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -125,11 +125,15 @@ impl TestApp {
     }
 
     pub async fn send(&self, method: Method, path: &str, headers: &[(&str, &str)], body: impl Into<Body>) -> Reply {
-        let mut request = Request::builder().method(method).uri(path);
+        let mut request = Request::builder().method(method.clone()).uri(path);
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        self.read(request.body(body.into()).unwrap()).await
+        let reply = self.read(request.body(body.into()).unwrap()).await;
+        let body = if method == Method::HEAD { Vec::new() } else { reply.chunks.concat() };
+        crate::spec::check(method.as_str(), path, reply.status, reply.header("content-type"), &body)
+            .unwrap_or_else(|error| panic!("this is not in the contract: {error}"));
+        reply
     }
 
     async fn read(&self, request: Request<Body>) -> Reply {
