@@ -10,6 +10,7 @@ use crate::create::{CreateError, CreateErrorKind};
 use crate::engine::EngineError;
 use crate::go;
 use crate::prompt::{ParseError, PromptError};
+use crate::pull::PullError;
 use crate::scheduler::SchedulerError;
 use crate::store::StoreError;
 use crate::types::name::InvalidName;
@@ -27,6 +28,8 @@ pub enum ApiError {
     NoBody,
     #[error("request body is larger than {0} bytes")]
     TooLarge(usize),
+    #[error("the request's body came too slowly")]
+    SlowBody,
     #[error("{0}")]
     Unauthorized(&'static str),
     #[error("{0}")]
@@ -58,6 +61,7 @@ impl ApiError {
     pub fn status(&self) -> StatusCode {
         match self {
             Self::Invalid(_) | Self::NoBody => StatusCode::BAD_REQUEST,
+            Self::SlowBody => StatusCode::REQUEST_TIMEOUT,
             Self::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Unauthorized(_) => StatusCode::UNAUTHORIZED,
             Self::Forbidden(_) => StatusCode::FORBIDDEN,
@@ -94,6 +98,13 @@ impl From<CreateError> for ApiError {
             CreateErrorKind::NotFound => Self::NotFound(text),
             CreateErrorKind::Internal => Self::Internal(text),
         }
+    }
+}
+
+/// All 500, as in Ollama: the fault is another server's, or this one's.
+impl From<PullError> for ApiError {
+    fn from(error: PullError) -> Self {
+        Self::internal(error)
     }
 }
 
@@ -220,6 +231,13 @@ fn v1_text(error: &ApiError) -> String {
 /// JSON as Go writes it, with gin's content type.
 pub fn json<T: Serialize>(value: &T) -> Response {
     json_as(value, "application/json; charset=utf-8")
+}
+
+/// JSON as Go writes it, ended by a line feed where Ollama's writers under `/v1` end it.
+pub fn json_line<T: Serialize>(value: &T) -> Response {
+    let mut body = go::json::to_vec(value).expect("answers are plain JSON: a bug");
+    body.push(b'\n');
+    ([(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))], body).into_response()
 }
 
 /// JSON as Go writes it.

@@ -53,17 +53,20 @@ impl Known {
     }
 }
 
-/// What was read of models, by their manifests.
+/// A model's full name, and the digest of its manifest.
+type Key = (String, Digest);
+
+/// What was read of models.
 #[derive(Clone, Debug, Default)]
-pub struct Cache(Arc<Mutex<HashMap<(String, Digest), Arc<Known>>>>);
+pub struct Cache(Arc<Mutex<HashMap<Key, Arc<Known>>>>);
 
 impl Cache {
     /// A std mutex: held for single map operations.
-    fn get(&self, key: &(String, Digest)) -> Option<Arc<Known>> {
+    fn get(&self, key: &Key) -> Option<Arc<Known>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).get(key).cloned()
     }
 
-    fn put(&self, key: (String, Digest), known: Arc<Known>) {
+    fn put(&self, key: Key, known: Arc<Known>) {
         let mut map = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if map.len() >= KEPT {
             map.clear();
@@ -127,7 +130,8 @@ fn read(store: &Store, tag: Tag, go_wanted: Option<bool>) -> Result<Known, Store
 /// parsers tell; none twice.
 fn capabilities(model: &Model, abilities: Abilities, jinja_speaks: bool) -> Vec<Capability> {
     let base = model.base_capabilities();
-    let said = base.iter().take_while(|kind| model.config.capabilities.iter().any(|text| text == kind.as_str())).count();
+    let said =
+        base.iter().take_while(|kind| model.config.capabilities.iter().any(|text| text == kind.as_str())).count();
     let (said, rest) = base.split_at(said);
     let told = [
         (abilities.tools, Capability::Tools),
@@ -167,7 +171,9 @@ impl OwnTexts {
     fn of(model: &Model) -> Self {
         let texts = match model.format() {
             Some(ModelFormat::Gguf) => Self::of_gguf(model),
-            Some(ModelFormat::Safetensors) => model.weights().ok().and_then(|folders| Self::of_folder(folders.first()?)),
+            Some(ModelFormat::Safetensors) => {
+                model.weights().ok().and_then(|folders| Self::of_folder(folders.first()?))
+            }
             _ => None,
         };
         Self { name: model.name.short(), ..texts.unwrap_or_default() }

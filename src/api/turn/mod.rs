@@ -7,6 +7,7 @@
 mod answer;
 mod chat;
 mod prompt;
+mod schema;
 
 pub use answer::{Chunk, Done, Event, fold};
 pub use chat::Chat;
@@ -154,12 +155,13 @@ pub struct Loaded {
 }
 
 impl Loaded {
-    /// Tokens that a prompt and its answer may take together: what the request asked for, in a runner that may have more.
+    /// Tokens that a prompt and its answer may take together: what the request asks for, though the runner may have room
+    /// for more.
     pub fn context(&self) -> usize {
         let asked = usize::try_from(self.spec.options.num_ctx).unwrap_or(usize::MAX);
         match usize::try_from(self.lease.runner().report().context_length) {
-            Ok(0) | Err(_) => asked,
-            Ok(length) => length.min(asked),
+            Ok(length) if length > 0 => length.min(asked),
+            _ => asked,
         }
     }
 
@@ -167,10 +169,10 @@ impl Loaded {
     pub fn answer(self, prompt: Prompt) -> Pieces<Event> {
         let context = self.context() as u64;
         let wish = &self.turn.wish;
-        let constraint = wish.format.as_ref().map(|format| Constraint {
-            schema: schema(format),
-            after: prompt.thinking_end.clone(),
-        });
+        let constraint = wish
+            .format
+            .as_ref()
+            .map(|format| Constraint { schema: schema::text(format), after: prompt.thinking_end.clone() });
         let family = self.turn.known.model.config.model_family.as_str();
         let request = GenerateRequest {
             prompt: prompt.parts,
@@ -183,12 +185,5 @@ impl Loaded {
             shift: wish.shift.unwrap_or(family != "deepseek2"),
         };
         answer::answer(self.lease, request, prompt.parsers, self.turn.began)
-    }
-}
-
-fn schema(format: &Format) -> String {
-    match format {
-        Format::Json => "{\"type\":\"object\"}".to_owned(),
-        Format::Schema(schema) => schema.to_string(),
     }
 }
