@@ -74,10 +74,10 @@ pub fn create(
     Options::default().apply(&request.parameters)?;
     let base = base(store, &request)?;
     let given = Given::read(store, &request, base.as_ref())?;
-    if let Some(wanted) = &request.quantize {
+    if let Some(wanted) = asked(&request.quantize) {
         check_quantization(wanted, &given.facts.file_type)?;
     }
-    if let Some(wanted) = &request.draft_quantize {
+    if let Some(wanted) = asked(&request.draft_quantize) {
         check_quantization(wanted, given.draft_type.as_deref().ok_or(CreateError::NoDraft)?)?;
     }
     if base.is_none() {
@@ -204,6 +204,10 @@ fn facts_of_base(base: &Model, more_projectors: Vec<PathBuf>) -> Result<Facts, C
         embedding_length: config.embedding_length,
         capabilities: Vec::new(),
     })
+}
+
+fn asked(quantize: &Option<String>) -> Option<&str> {
+    quantize.as_deref().filter(|text| !text.is_empty())
 }
 
 /// Weights are kept as they are, so only what they already are can be asked for.
