@@ -25,6 +25,7 @@ pub mod request;
 pub mod route;
 #[cfg(any(feature = "llama", feature = "mistral", test))]
 mod sampler;
+mod spawn;
 #[cfg(any(feature = "llama", feature = "mistral", test))]
 mod tokens;
 
