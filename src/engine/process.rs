@@ -294,6 +294,8 @@ fn route(shared: &Shared, event: Event) {
                 sink.send(Ok(text)).ok();
             }
         }
-        Event::Loaded(_) | Event::LoadFailed(_) => tracing::warn!("a runner loaded twice"),
+        Event::Loaded(_) | Event::LoadFailed(_) | Event::TensorQuantized(_) | Event::Quantized(_) => {
+            tracing::warn!("a runner spoke out of turn");
+        }
     }
 }

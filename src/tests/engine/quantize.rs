@@ -1,0 +1,152 @@
+//! Quantising with llama.cpp, through `hanzod runner`; what comes out must still know its answers.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use hanzod::engine::process::ProcessEngine;
+use hanzod::engine::quantize::Progress;
+use hanzod::engine::{
+    Engine, EngineError, EngineKind, GenerateRequest, LoadSpec, PromptPart, QuantizeSpec, Quantizer, StepEvent,
+};
+use hanzod::gguf::{FileType, Gguf, Making};
+use hanzod::types::{LoadOptions, SamplingOptions};
+
+const SKY: &str = "The sky is blue because air scatters short waves of sunlight more than long ones. \
+                   Blue light is spread in every direction, so we see it wherever we look.";
+
+fn tiny(file: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("compat-tests/models/tiny").join(file)
+}
+
+fn quantizer() -> Quantizer {
+    Quantizer::new(env!("CARGO_BIN_EXE_hanzod").into(), vec!["runner".into()])
+}
+
+fn spec(input: &[PathBuf], output: &Path, to: &str) -> QuantizeSpec {
+    QuantizeSpec { input: input.to_vec(), output: output.to_owned(), to: FileType::parse(to).unwrap() }
+}
+
+/// Quantises the tiny model and gives what was told on the way.
+async fn quantize(output: &Path, to: &str) -> Result<Vec<Progress>, EngineError> {
+    let mut told = Vec::new();
+    let input = [tiny("tiny-f16.gguf")];
+    quantizer().quantize(spec(&input, output, to), |progress| told.push(progress)).await.map(|()| told)
+}
+
+/// The model's answer to a question, in the form of its chat template, without thinking.
+async fn ask(weights: &Path, question: &str) -> String {
+    let spec = LoadSpec {
+        engine: EngineKind::Llama,
+        weights: vec![weights.to_owned()],
+        adapters: Vec::new(),
+        projectors: Vec::new(),
+        options: LoadOptions { num_ctx: 512, num_gpu: 0, ..LoadOptions::default() },
+        parallel: 1,
+        embedding: false,
+    };
+    let engine = ProcessEngine::new(env!("CARGO_BIN_EXE_hanzod").into(), vec!["runner".into()]);
+    let runner = engine.load(spec).await.unwrap();
+    let prompt = format!("<|im_start|>user\n{question}<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n");
+    let mut steps = runner.generate(GenerateRequest {
+        prompt: vec![PromptPart::Text(prompt)],
+        sampling: SamplingOptions { temperature: 0.0, num_predict: 100, ..SamplingOptions::default() },
+        constraint: None,
+        preserved: Vec::new(),
+        logprobs: None,
+        truncate: true,
+        shift: true,
+    });
+    let mut answer = String::new();
+    while let Some(step) = steps.next().await {
+        if let StepEvent::Text { text, .. } = step.unwrap() {
+            answer += &text;
+        }
+    }
+    answer
+}
+
+#[tokio::test]
+async fn a_quantized_model_knows_its_answers() {
+    let folder = tempfile::tempdir().unwrap();
+    let tensors: u64 = Gguf::open(&tiny("tiny-f16.gguf")).unwrap().tensors().iter().map(|tensor| tensor.size()).sum();
+    for (to, smaller_than) in [("Q8_0", 4_000_000), ("Q4_K_M", 2_500_000)] {
+        let output = folder.path().join(to);
+        let told = quantize(&output, to).await.unwrap();
+        let (first, last) = (told[0], told[told.len() - 1]);
+        assert_eq!((first.completed, last.completed, last.total), (0, tensors, tensors), "{to}");
+        assert!(told.len() > 10 && told.is_sorted_by_key(|progress| progress.completed), "{told:?}");
+        assert_eq!(Gguf::open(&output).unwrap().file_type(), to);
+        assert!(fs::metadata(&output).unwrap().len() < smaller_than);
+        assert_eq!(ask(&output, "why is the sky blue?").await, SKY, "{to}");
+    }
+}
+
+/// Not every type leaves the tiny model its wits, but every type must come out as a whole file of its name.
+#[tokio::test]
+async fn every_type_that_can_be_made_is_made() {
+    let folder = tempfile::tempdir().unwrap();
+    for to in FileType::all().filter(|to| *to != FileType::parse("F16").unwrap()) {
+        let output = folder.path().join(to.name());
+        let made = quantize(&output, to.name()).await;
+        if to.making() == Making::Plain {
+            made.unwrap_or_else(|error| panic!("{to}: {error}"));
+            assert_eq!(Gguf::open(&output).unwrap().file_type(), to.name());
+        } else {
+            assert!(matches!(made, Err(EngineError::Invalid(_))), "{to}");
+            assert!(!output.exists());
+        }
+    }
+}
+
+#[tokio::test]
+async fn parts_come_out_as_one_and_go_back_up() {
+    let folder = tempfile::tempdir().unwrap();
+    let (small, large) = (folder.path().join("bf16"), folder.path().join("f32"));
+    quantize(&small, "BF16").await.unwrap();
+    quantizer().quantize(spec(&[small], &large, "F32"), |_| {}).await.unwrap();
+    assert_eq!(Gguf::open(&large).unwrap().file_type(), "F32");
+    assert_eq!(ask(&large, "why is the sky blue?").await, SKY);
+}
+
+#[tokio::test]
+async fn what_fails_leaves_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = folder.path().join("out");
+    // llama.cpp's own refusal, in its words
+    let strange = folder.path().join("strange");
+    let bytes = fs::read(tiny("tiny-f16.gguf")).unwrap();
+    let at = bytes.windows(5).position(|window| window == b"qwen3").unwrap();
+    fs::write(&strange, [&bytes[..at], b"owlx3", &bytes[at + 5..]].concat()).unwrap();
+    let error = quantizer().quantize(spec(&[strange], &output, "Q8_0"), |_| {}).await.unwrap_err();
+    assert!(matches!(&error, EngineError::Quantize(why) if why.contains("unknown model architecture")), "{error}");
+    tokio::time::timeout(Duration::from_secs(10), gone(&output)).await.unwrap();
+
+    let nowhere = folder.path().join("no/such/folder/out");
+    let error = quantize(&nowhere, "Q8_0").await.unwrap_err();
+    assert!(error.to_string().ends_with("the disk may be full"), "{error}");
+}
+
+async fn gone(path: &Path) {
+    while path.exists() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+#[tokio::test]
+async fn dropping_the_work_ends_it_and_leaves_no_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = folder.path().join("out");
+    let (sender, mut told) = tokio::sync::mpsc::unbounded_channel();
+    let spec = spec(&[tiny("tiny-f16.gguf")], &output, "Q2_K");
+    let work = tokio::spawn(async move { quantizer().quantize(spec, |progress| sender.send(progress).unwrap()).await });
+    while told.recv().await.unwrap().completed == 0 {}
+    assert!(output.exists(), "it is being written");
+    work.abort();
+    assert!(work.await.unwrap_err().is_cancelled());
+    tokio::time::timeout(Duration::from_secs(10), gone(&output)).await.unwrap();
+    // and it is not made anew
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    assert!(!output.exists());
+}
