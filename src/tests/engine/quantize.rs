@@ -5,13 +5,15 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use futures_util::StreamExt;
+use hanzod::create::{self, CreateFile, CreateRequest};
 use hanzod::engine::process::ProcessEngine;
 use hanzod::engine::quantize::Progress;
 use hanzod::engine::{
     Engine, EngineError, EngineKind, GenerateRequest, LoadSpec, PromptPart, QuantizeSpec, Quantizer, StepEvent,
 };
 use hanzod::gguf::{FileType, Gguf, Making};
-use hanzod::types::{LoadOptions, SamplingOptions};
+use hanzod::store::Store;
+use hanzod::types::{LoadOptions, ModelName, SamplingOptions};
 
 const SKY: &str = "The sky is blue because air scatters short waves of sunlight more than long ones. \
                    Blue light is spread in every direction, so we see it wherever we look.";
@@ -101,13 +103,91 @@ async fn every_type_that_can_be_made_is_made() {
 }
 
 #[tokio::test]
-async fn parts_come_out_as_one_and_go_back_up() {
+async fn full_precision_goes_up_and_down() {
     let folder = tempfile::tempdir().unwrap();
     let (small, large) = (folder.path().join("bf16"), folder.path().join("f32"));
     quantize(&small, "BF16").await.unwrap();
     quantizer().quantize(spec(&[small], &large, "F32"), |_| {}).await.unwrap();
     assert_eq!(Gguf::open(&large).unwrap().file_type(), "F32");
     assert_eq!(ask(&large, "why is the sky blue?").await, SKY);
+}
+
+/// Puts the tensors of the tiny model into two files, as large models come.
+fn split(folder: &Path) -> Vec<PathBuf> {
+    let (path, words) = (tiny("tiny-f16.gguf"), |number: u64| number.to_le_bytes());
+    let (gguf, bytes) = (Gguf::open(&path).unwrap(), fs::read(&path).unwrap());
+    let text = |text: &str| [&words(text.len() as u64)[..], text.as_bytes()].concat();
+    let first = text(gguf.tensors()[0].name());
+    let infos = bytes.windows(first.len()).position(|window| window == first).unwrap();
+    let half = gguf.tensors().len() / 2;
+    let parts = [&gguf.tensors()[..half], &gguf.tensors()[half..]];
+    let write = |(number, tensors): (usize, &[hanzod::gguf::Tensor])| {
+        let mut file = [&b"GGUF\x03\0\0\0"[..], &words(tensors.len() as u64)].concat();
+        file.extend(words(gguf.metadata().iter().len() as u64 + 3));
+        file.extend(&bytes[24..infos]);
+        for (key, kind, value) in [
+            ("split.no", 2_u32, &(number as u16).to_le_bytes()[..]),
+            ("split.count", 2, &2_u16.to_le_bytes()),
+            ("split.tensors.count", 5, &(gguf.tensors().len() as i32).to_le_bytes()),
+        ] {
+            file.extend([&text(key)[..], &kind.to_le_bytes(), value].concat());
+        }
+        let mut data = Vec::new();
+        for tensor in tensors {
+            file.extend(text(tensor.name()));
+            file.extend((tensor.shape().len() as u32).to_le_bytes());
+            tensor.shape().iter().for_each(|length| file.extend(words(*length)));
+            file.extend([&tensor.kind().id().to_le_bytes()[..], &words(data.len() as u64)].concat());
+            let at = (gguf.data_offset() + tensor.offset()) as usize;
+            data.extend(&bytes[at..at + tensor.size() as usize]);
+            data.resize(data.len().next_multiple_of(32), 0);
+        }
+        file.resize(file.len().next_multiple_of(32), 0);
+        let path = folder.join(format!("blob-{number}"));
+        fs::write(&path, [file, data].concat()).unwrap();
+        path
+    };
+    parts.into_iter().enumerate().map(write).collect()
+}
+
+#[tokio::test]
+async fn parts_come_out_as_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let (parts, output) = (split(folder.path()), folder.path().join("whole"));
+    let mut last = None;
+    quantizer().quantize(spec(&parts, &output, "Q8_0"), |progress| last = Some(progress)).await.unwrap();
+    assert!(last.is_some_and(|last| last.completed == last.total && last.total > 7_000_000), "{last:?}");
+    let whole = Gguf::open(&output).unwrap();
+    assert_eq!((whole.metadata().split(), whole.file_type()), (None, "Q8_0"));
+    assert_eq!(ask(&output, "why is the sky blue?").await, SKY);
+}
+
+/// Check, quantise, make, as the server does it.
+#[tokio::test]
+async fn a_model_is_created_quantized() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(folder.path()).unwrap();
+    let upload = store.blobs().put(&fs::read(tiny("tiny-f16.gguf")).unwrap()).unwrap();
+    let name = ModelName::parse("tiny").unwrap();
+    let mut request = CreateRequest::new(name.clone());
+    request.files = vec![CreateFile::new("tiny.gguf", &upload.to_string()).unwrap()];
+    request.quantize = Some("q4_k_m".to_owned());
+
+    let mut said = Vec::new();
+    for step in create::quantizations(&store, &request, |event| said.push(event.to_string())).unwrap() {
+        said.push(step.to_string());
+        let file = store.blobs().ingest_file().unwrap();
+        quantizer().quantize(spec(step.input(), file.path(), step.to().name()), |_| {}).await.unwrap();
+        request.quantized.push(step.commit(&store, file).unwrap());
+    }
+    create::create(&store, request, |event| said.push(event.to_string())).unwrap();
+
+    let model = store.model(&name).unwrap();
+    let layer = &model.manifest.layers[0];
+    assert_eq!(said[..2], ["parsing GGUF", "quantizing F16 model to Q4_K_M"]);
+    assert_eq!(said[2..], [&format!("creating new layer {}", layer.digest), "writing manifest", "success"]);
+    assert_eq!((model.details().quantization_level.as_str(), layer.size < 2_500_000), ("Q4_K_M", true));
+    assert_eq!(ask(&model.weights().unwrap()[0], "why is the sky blue?").await, SKY);
 }
 
 #[tokio::test]
