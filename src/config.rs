@@ -32,9 +32,7 @@ impl Strings for Environment {
 
 impl<const N: usize> Strings for [(&str, &str); N] {
     fn get(&self, name: &str) -> Option<String> {
-        self.iter()
-            .find(|(key, _)| *key == name)
-            .map(|(_, value)| (*value).to_owned())
+        self.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned())
     }
 }
 
@@ -57,11 +55,7 @@ pub struct Endpoint {
 
 impl Endpoint {
     pub fn loopback(port: u16) -> Self {
-        Self {
-            https: false,
-            host: "127.0.0.1".into(),
-            port,
-        }
+        Self { https: false, host: "127.0.0.1".into(), port }
     }
 
     /// `[scheme://]host[:port][/path]` as Ollama reads `OLLAMA_HOST`: the scheme sets the port that is meant, a port that
@@ -81,11 +75,7 @@ impl Endpoint {
         };
         let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
         let host = if rest.is_empty() { "127.0.0.1".to_owned() } else { host };
-        Self {
-            https,
-            host,
-            port: given.and_then(|given| given.parse().ok()).unwrap_or(port),
-        }
+        Self { https, host, port: given.and_then(|given| given.parse().ok()).unwrap_or(port) }
     }
 
     /// For a client: an address that means every interface is called on this machine.
@@ -154,11 +144,7 @@ impl Config {
         let home = text("HOME").map_or_else(|| PathBuf::from("/"), PathBuf::from);
         let number = |name: &'static str, default: u32| match text(name) {
             None => Ok(default),
-            Some(value) => value.parse().map_err(|_| ConfigError {
-                name,
-                value,
-                why: "is no number of zero or more",
-            }),
+            Some(value) => value.parse().map_err(|_| ConfigError { name, value, why: "is no number of zero or more" }),
         };
         let endpoint = |name: &str, port: u16| match text(name).as_deref() {
             Some("off") => None,
@@ -201,11 +187,7 @@ fn duration(name: &'static str, value: String) -> Result<GoDuration, ConfigError
     if let Ok(seconds) = value.parse::<i64>() {
         return Ok(GoDuration(seconds.saturating_mul(1_000_000_000)));
     }
-    GoDuration::parse(&value).map_err(|_| ConfigError {
-        name,
-        value,
-        why: "is no duration such as 5m or 1h30m",
-    })
+    GoDuration::parse(&value).map_err(|_| ConfigError { name, value, why: "is no duration such as 5m or 1h30m" })
 }
 
 fn keep_alive(value: String) -> Result<KeepAlive, ConfigError> {
@@ -215,15 +197,9 @@ fn keep_alive(value: String) -> Result<KeepAlive, ConfigError> {
 /// `*`, or an origin with a scheme and at most one `*`.
 fn origins(value: Option<String>) -> Result<Vec<String>, ConfigError> {
     let list = value.unwrap_or_default();
-    let origins: Vec<String> = list
-        .split(',')
-        .map(|item| item.trim().to_owned())
-        .filter(|item| !item.is_empty())
-        .collect();
-    match origins
-        .iter()
-        .find(|item| *item != "*" && (item.matches('*').count() > 1 || !item.contains("://")))
-    {
+    let origins: Vec<String> =
+        list.split(',').map(|item| item.trim().to_owned()).filter(|item| !item.is_empty()).collect();
+    match origins.iter().find(|item| *item != "*" && (item.matches('*').count() > 1 || !item.contains("://"))) {
         Some(bad) => Err(ConfigError {
             name: "OLLAMA_ORIGINS",
             value: bad.clone(),
@@ -260,10 +236,7 @@ mod tests {
     fn defaults_and_values() {
         let config = Config::read(&[("HOME", "/h")]).unwrap();
         assert_eq!(config.models, PathBuf::from("/h/.ollama/models"));
-        assert_eq!(
-            (config.own, config.compatible),
-            (Some(Endpoint::loopback(3690)), Some(Endpoint::loopback(11434)))
-        );
+        assert_eq!((config.own, config.compatible), (Some(Endpoint::loopback(3690)), Some(Endpoint::loopback(11434))));
         let set = [
             ("HOME", "/h"),
             ("OLLAMA_HOST", "off"),
@@ -272,10 +245,7 @@ mod tests {
             ("OLLAMA_ORIGINS", "https://a.example, app://*"),
         ];
         let config = Config::read(&set).unwrap();
-        assert_eq!(
-            (config.compatible, config.models, config.keep_alive),
-            (None, "/m".into(), KeepAlive::Forever)
-        );
+        assert_eq!((config.compatible, config.models, config.keep_alive), (None, "/m".into(), KeepAlive::Forever));
         assert_eq!(config.origins, ["https://a.example", "app://*"]);
     }
 

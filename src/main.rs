@@ -1,17 +1,42 @@
-//! The program: the command line's door.
+//! The program: parses arguments, starts the log, runs the command, turns its error into an exit code.
 
 use std::process::ExitCode;
 
+use clap::Parser as _;
+use tracing_subscriber::EnvFilter;
+
+use hanzod::cli::Cli;
+
 fn main() -> ExitCode {
-    let mut arguments = std::env::args_os().skip(1);
-    if arguments.next().is_some_and(|first| first == "runner") {
-        return match hanzod::engine::child::main() {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(error) => {
-                eprintln!("hanzod runner: {error}");
-                ExitCode::FAILURE
-            }
-        };
+    let cli = Cli::parse();
+    log(&cli);
+    let done = if cli.is_runner() { hanzod::engine::child::main().map_err(anyhow::Error::from) } else { run(cli) };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("Error: {error:#}");
+            ExitCode::FAILURE
+        }
     }
-    ExitCode::FAILURE
+}
+
+fn run(cli: Cli) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let done = runtime.block_on(cli.execute());
+    // Blocking reads of a file or a terminal must not keep the program alive.
+    runtime.shutdown_background();
+    done
+}
+
+/// The log goes to standard error. `HANZOD_LOG` (such as `debug` or `hanzod::pull=trace`) says how much of it; `OLLAMA_DEBUG`
+/// is heard too.
+fn log(cli: &Cli) {
+    let debug = std::env::var("OLLAMA_DEBUG").is_ok_and(|value| !matches!(value.as_str(), "" | "0" | "false"));
+    let default = match (debug, cli.is_server()) {
+        (true, _) => "hanzod=debug,warn",
+        (false, true) => "hanzod=info,warn",
+        (false, false) => "error",
+    };
+    let filter = EnvFilter::try_from_env("HANZOD_LOG").unwrap_or_else(|_| EnvFilter::new(default));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(cli.is_server()).init();
 }

@@ -1,1 +1,77 @@
-//! Floor 5: HTTP.
+//! Floor 5: HTTP. The whole route table stands here.
+//!
+//! A handler extracts, calls and converts. Dialects differ in how a request becomes a [`turn`] and how its pieces are
+//! written; between the two there is one way.
+
+mod anthropic;
+mod embed;
+mod error;
+mod extract;
+mod id;
+mod middleware;
+mod models;
+mod names;
+mod ollama;
+mod openai;
+mod progress;
+mod routes;
+mod stream;
+mod turn;
+
+pub use middleware::{Hosts, Origins};
+pub use models::Cache as ModelCache;
+
+use axum::Router;
+use axum::middleware::{from_fn, from_fn_with_state};
+
+use crate::engine::route::Defaults;
+use crate::scheduler::Scheduler;
+use crate::store::Store;
+use routes::{delete, get, get_head, post, post_head};
+
+/// The version of Ollama whose API this is.
+pub const OLLAMA_VERSION: &str = "0.33.0";
+
+/// What the handlers share. The server makes one for each listener; clones share one store and one scheduler.
+#[derive(Clone, Debug)]
+pub struct AppState {
+    pub store: Store,
+    pub scheduler: Scheduler,
+    pub defaults: Defaults,
+    /// `OLLAMA_GO_TEMPLATE`, when it is set.
+    pub go_template: Option<bool>,
+    pub origins: Origins,
+    pub hosts: Hosts,
+    pub known: ModelCache,
+}
+
+/// Every route.
+pub fn router(state: AppState) -> Router {
+    let table = [
+        ("/", get_head(ollama::ops::root)),
+        ("/api/version", get_head(ollama::ops::version)),
+        ("/api/status", get(ollama::ops::status)),
+        ("/api/tags", get_head(ollama::models::tags)),
+        ("/api/ps", get(ollama::models::ps)),
+        ("/api/show", post(ollama::show::show)),
+        ("/api/generate", post(ollama::generate::generate)),
+        ("/api/chat", post(ollama::chat::chat)),
+        ("/api/embed", post(ollama::embed::embed)),
+        ("/api/embeddings", post(ollama::embed::embeddings)),
+        ("/api/create", post(ollama::create::create)),
+        ("/api/copy", post(ollama::models::copy)),
+        ("/api/delete", delete(ollama::models::delete)),
+        ("/api/blobs/{digest}", post_head(ollama::blobs::post, ollama::blobs::head)),
+        ("/api/me", post(ollama::ops::me)),
+        ("/api/signout", post(ollama::ops::signout)),
+        ("/api/user/keys/{key}", delete(ollama::ops::signout)),
+        ("/api/experimental/web_search", post(ollama::ops::web_search)),
+        ("/api/experimental/web_fetch", post(ollama::ops::web_fetch)),
+        ("/api/experimental/model-recommendations", get(ollama::ops::recommendations)),
+    ];
+    routes::build(table.into())
+        .layer(from_fn_with_state(state.hosts.clone(), middleware::hosts))
+        .layer(from_fn_with_state(state.origins.clone(), middleware::cors))
+        .layer(from_fn(middleware::trace))
+        .with_state(state)
+}

@@ -18,6 +18,10 @@ use super::protocol::{self, Command, Event};
 /// # Errors
 /// When the pipes cannot be set up or the first frame is neither a load nor a quantisation.
 pub fn main() -> io::Result<()> {
+    // What we and the libraries have to say goes where the server reads it; it puts the time to it.
+    let log = tracing_subscriber::fmt().with_writer(io::stderr).with_ansi(false).without_time();
+    log.with_max_level(tracing::Level::WARN).try_init().ok();
+
     let pipe = File::from(rustix::io::dup(rustix::stdio::stdout())?);
     rustix::stdio::dup2_stdout(rustix::stdio::stderr())?;
 

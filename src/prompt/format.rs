@@ -118,6 +118,25 @@ impl Format {
         self.abilities
     }
 
+    /// Whether the model's own Jinja template renders its prompts.
+    pub fn is_jinja(&self) -> bool {
+        matches!(self.renderer, Renderer::Jinja(_))
+    }
+
+    /// The text in an answer after which its thinking is over. `None` when the model does not think.
+    pub fn thinking_end(&self) -> Option<String> {
+        let builtin = match self.parser.as_str() {
+            "" => return self.thinking_tags().map(|tags| tags.close),
+            HARMONY => "<|channel|>final<|message|>",
+            "cohere" => "<|END_THINKING|>",
+            "gemma4" => "<channel|>",
+            "ministral" => "[/THINK]",
+            "glimmer" => "to=user<|message|>",
+            _ => "</think>",
+        };
+        self.abilities.thinking.then(|| builtin.to_owned())
+    }
+
     /// # Errors
     /// When the template or the renderer cannot take this conversation.
     pub fn render(&self, conversation: &Conversation) -> Result<Rendered, PromptError> {

@@ -1,1 +1,7 @@
-//! Floor 0: other people's words: serde shapes and their quirks, nothing else.
+//! Floor 0: other people's words. The shapes of the three dialects and their quirks, and nothing else.
+
+pub mod anthropic;
+pub mod go_json;
+pub mod ollama;
+pub mod openai;
+pub mod time;

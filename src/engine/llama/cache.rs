@@ -22,18 +22,26 @@ pub struct Traits {
 impl Traits {
     /// To be asked once the context is made.
     pub fn of(model: &LlamaModel, shared: bool) -> Self {
-        let recurrent = model.is_recurrent() || model.is_hybrid();
-        let sections = matches!(model.rope_type(), Some(RopeType::MRope | RopeType::IMRope | RopeType::Vision));
-        let odd = ["step35", "deepseek"].iter().any(|name| load::architecture(model).starts_with(name));
-        let plain = !recurrent && !log::has_window();
+        let windowed = log::has_window();
+        let plain = !windowed && !model.is_recurrent() && !model.is_hybrid();
         let window = load::metadata(model, "attention.sliding_window").and_then(|window| window.parse().ok());
         Self {
             shared,
-            moves: plain && !sections && !odd,
+            moves: plain && positions_move(model),
             copies: plain,
-            window: if log::has_window() { window.unwrap_or(1) } else { 0 },
+            // Of an unknown window no part will do.
+            window: if windowed { window.unwrap_or(usize::MAX) } else { 0 },
         }
     }
+}
+
+/// llama.cpp aborts when it is told to move what it cannot: positions in several dimensions, compressed keys, and two
+/// architectures of their own kind.
+fn positions_move(model: &LlamaModel) -> bool {
+    let architecture = load::architecture(model);
+    !matches!(model.rope_type(), Some(RopeType::MRope | RopeType::IMRope | RopeType::Vision))
+        && load::metadata(model, "attention.kv_lora_rank").is_none()
+        && !["step35", "deepseek"].iter().any(|name| architecture.starts_with(name))
 }
 
 /// One sequence of the context: the tokens whose keys and values are there.
@@ -102,7 +110,7 @@ pub fn keep(context: &mut LlamaContext<'_>, slot: usize, cached: &mut Cached, le
 /// Layers that look back `window` tokens from position `length` find them all, when `first` is the first one there is.
 fn sees_enough(first: i32, window: usize, length: usize) -> bool {
     // A negative one says that the window has moved on and left nothing.
-    usize::try_from(first).is_ok_and(|first| first == 0 || first + window < length)
+    usize::try_from(first).is_ok_and(|first| first == 0 || first.saturating_add(window) < length)
 }
 
 impl Traits {

@@ -1,0 +1,9 @@
+//! What stands around every route.
+
+mod cors;
+mod host;
+mod trace;
+
+pub use cors::{Origins, cors};
+pub use host::{Hosts, hosts};
+pub use trace::trace;

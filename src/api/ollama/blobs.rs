@@ -1,0 +1,55 @@
+//! `/api/blobs/:digest`: content on its way to a create. It goes to the disk as it comes, and appears when it is whole.
+
+use std::io::Write as _;
+
+use axum::body::Body;
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse as _, Response};
+use http_body_util::BodyExt as _;
+
+use crate::api::AppState;
+use crate::api::error::{ApiError, OllamaError};
+use crate::api::models::blocking;
+use crate::store::StoreError;
+use crate::types::Digest;
+use crate::types::digest::InvalidDigest;
+
+fn parse(text: &str) -> Result<Digest, ApiError> {
+    text.parse().map_err(|error: InvalidDigest| ApiError::Invalid(error.to_string()))
+}
+
+pub async fn head(State(state): State<AppState>, Path(text): Path<String>) -> Result<StatusCode, OllamaError> {
+    let digest = parse(&text)?;
+    let size = blocking(move || Ok::<_, StoreError>(state.store.blobs().size(&digest))).await?;
+    size.map(|_| StatusCode::OK).ok_or_else(|| ApiError::NotFound(format!("blob {text:?} not found")).into())
+}
+
+pub async fn post(
+    State(state): State<AppState>,
+    Path(text): Path<String>,
+    mut body: Body,
+) -> Result<Response, OllamaError> {
+    let digest = parse(&text)?;
+    let blobs = state.store.blobs().clone();
+    let there = blocking(move || {
+        let there = blobs.size(&digest).is_some();
+        if there {
+            blobs.touch(&digest);
+        }
+        Ok::<_, StoreError>(there)
+    });
+    if there.await? {
+        return Ok(StatusCode::OK.into_response());
+    }
+    let blobs = state.store.blobs().clone();
+    let mut ingest = blocking(move || blobs.ingest()).await?;
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|error| ApiError::Invalid(format!("the upload broke off: {error}")))?;
+        let Ok(bytes) = frame.into_data() else { continue };
+        let written = blocking(move || ingest.write_all(&bytes).map(|()| ingest).map_err(ApiError::internal));
+        ingest = written.await?;
+    }
+    blocking(move || ingest.commit(Some(&digest))).await?;
+    Ok(StatusCode::CREATED.into_response())
+}

@@ -1,0 +1,118 @@
+//! `POST /api/create`.
+
+use axum::extract::State;
+use axum::response::Response;
+use serde_json::Value;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::UnboundedReceiverStream;
+
+use super::convert;
+use crate::api::AppState;
+use crate::api::error::{ApiError, OllamaError};
+use crate::api::extract::Ollama;
+use crate::api::names;
+use crate::api::progress::respond;
+use crate::api::stream::Pieces;
+use crate::create::{CreateError, CreateFile, CreateInfo, CreateRequest, create as make};
+use crate::prompt::go_prompt::GoPrompt;
+use crate::store::{Store, StoreError};
+use crate::types::ModelName;
+use crate::types::chat::OrderedMap;
+use crate::wire::ollama::{self as wire, Progress};
+
+pub async fn create(
+    State(state): State<AppState>,
+    Ollama(request): Ollama<wire::CreateRequest>,
+) -> Result<Response, OllamaError> {
+    let asked = if request.model.is_empty() { &request.name } else { &request.model };
+    for (path, digest) in request.files.iter().chain(request.draft_files.iter()) {
+        CreateFile::new(path, digest)?;
+    }
+    let quantizes_draft = !request.draft_quantize.is_empty();
+    if quantizes_draft && request.draft_files.0.is_empty() && request.from.is_empty() {
+        return Err(CreateError::NoDraft.into());
+    }
+    let name = ModelName::parse(asked).map_err(ApiError::invalid_name)?;
+    let stream = request.stream.unwrap_or(true);
+    Ok(respond(stream, run(state, name, request)).await)
+}
+
+/// The work, whose errors are told where its progress is.
+fn run(state: AppState, name: ModelName, request: wire::CreateRequest) -> Pieces<Progress> {
+    Box::pin(async_stream::try_stream! {
+        let request = convert_request(name, request)?;
+        let (send, receive) = mpsc::unbounded_channel();
+        let (store, told) = (state.store.clone(), send.clone());
+        let work = tokio::task::spawn_blocking(move || {
+            let events = |event: crate::create::CreateEvent| drop(told.send(Ok(Progress::status(event.to_string()))));
+            if let Err(error) = make(&store, request, events) {
+                told.send(Err(in_ollamas_words(&store, error))).ok();
+            }
+        });
+        drop(send);
+        for await progress in UnboundedReceiverStream::new(receive) {
+            yield progress?;
+        }
+        work.await.map_err(ApiError::internal)?;
+    })
+}
+
+fn convert_request(name: ModelName, request: wire::CreateRequest) -> Result<CreateRequest, ApiError> {
+    let from = match request.from.as_str() {
+        "" => None,
+        text => Some(names::model(text, || CreateError::NoSource.into())?),
+    };
+    if !request.remote_host.is_empty() {
+        return Err(names::remote("remote model is unavailable"));
+    }
+    if from.is_none() && request.files.0.is_empty() {
+        return Err(CreateError::NoSource.into());
+    }
+    if !request.template.is_empty() {
+        GoPrompt::parse(&request.template).map_err(|error| ApiError::Invalid(format!("template error: {error}")))?;
+    }
+    let files = |map: &OrderedMap<String>| {
+        map.iter().map(|(path, digest)| CreateFile::new(path, digest)).collect::<Result<Vec<_>, _>>()
+    };
+    let set = |first: &str, second: &str| {
+        [first, second].into_iter().find(|text| !text.is_empty()).map(str::to_owned)
+    };
+    Ok(CreateRequest {
+        from,
+        files: files(&request.files)?,
+        adapters: files(&request.adapters)?,
+        drafts: files(&request.draft_files)?,
+        info: CreateInfo::parse(&request.info)?,
+        licenses: licenses(request.license),
+        parameters: request.parameters,
+        messages: request.messages.into_iter().map(convert::message).collect(),
+        quantize: set(&request.quantize, &request.quantization),
+        draft_quantize: set(&request.draft_quantize, ""),
+        template: request.template,
+        system: request.system,
+        renderer: request.renderer,
+        parser: request.parser,
+        requires: request.requires,
+        ..CreateRequest::new(name)
+    })
+}
+
+/// One text or several.
+fn licenses(license: Value) -> Vec<String> {
+    match license {
+        Value::String(text) => vec![text],
+        Value::Array(list) => list.iter().filter_map(Value::as_str).map(str::to_owned).collect(),
+        _ => Vec::new(),
+    }
+}
+
+/// What Ollama says of a blob that is not there is what its file system said.
+fn in_ollamas_words(store: &Store, error: CreateError) -> ApiError {
+    match error {
+        CreateError::Store(StoreError::MissingBlob(digest)) => {
+            let path = store.blobs().path(&digest);
+            ApiError::Internal(format!("open {}: no such file or directory", path.display()))
+        }
+        error => error.into(),
+    }
+}

@@ -1,0 +1,11 @@
+//! Ollama's native API: how its requests become a turn, and a turn's pieces its lines.
+
+pub mod blobs;
+pub mod chat;
+mod convert;
+pub mod create;
+pub mod embed;
+pub mod generate;
+pub mod models;
+pub mod ops;
+pub mod show;

@@ -1,0 +1,21 @@
+//! Work that tells of its progress: creating, pulling, pushing.
+
+use axum::response::{IntoResponse as _, Response};
+
+use super::error::{ApiError, json_as};
+use super::stream::{Pieces, last, ndjson};
+use crate::wire::ollama::{self, Progress};
+
+/// Here Ollama names no character set.
+const JSON: &str = "application/json";
+
+/// Line by line, or the last line only.
+pub async fn respond(stream: bool, pieces: Pieces<Progress>) -> Response {
+    let answer = if stream { ndjson(pieces).await } else { last(pieces).await.map(|last| json_as(&last, JSON)) };
+    answer.unwrap_or_else(refuse)
+}
+
+fn refuse(error: ApiError) -> Response {
+    let text = error.to_string();
+    (error.status(), json_as(&ollama::Error { error: &text }, JSON)).into_response()
+}

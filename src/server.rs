@@ -1,0 +1,233 @@
+//! The composition root: store, puller, scheduler and router put together, and served until the program is told to stop.
+
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::http::Request;
+use bytes::Bytes;
+use futures_util::{Stream, TryStreamExt as _};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::graceful::{GracefulShutdown, Watcher};
+use hyper_util::service::TowerToHyperService;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tower::ServiceExt as _;
+
+use crate::api::{self, AppState, Hosts, ModelCache, Origins};
+use crate::config::{Config, Endpoint};
+use crate::engine::process::ProcessEngine;
+use crate::engine::route::Defaults;
+use crate::scheduler::{self, Scheduler};
+use crate::store::{Store, StoreError};
+
+/// Running answers may end for this long after the program was told to stop.
+const GRACE: Duration = Duration::from_secs(30);
+/// A client that has not sent its request's head by then is given up.
+const HEAD: Duration = Duration::from_secs(60);
+/// Models resident at once when nobody says.
+const MAX_LOADED: usize = 3;
+
+#[derive(Debug, thiserror::Error)]
+pub enum ServerError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("cannot listen on {address}: {source}")]
+    Listen { address: String, source: std::io::Error },
+    #[error("nowhere to listen: every address is `off`")]
+    Nowhere,
+    #[error("cannot {what}: {source}")]
+    System { what: &'static str, source: std::io::Error },
+}
+
+/// Puts the rooms together.
+fn compose(config: &Config) -> Result<AppState, ServerError> {
+    let store = Store::open(&config.models)?;
+    let engine =
+        ProcessEngine::of_this_program().map_err(|source| ServerError::System { what: "find this program", source })?;
+    let settings = scheduler::Settings {
+        keep_alive: config.keep_alive,
+        max_loaded: if config.max_loaded == 0 { MAX_LOADED } else { config.max_loaded },
+        max_queue: config.max_queue,
+        load_timeout: config.load_timeout,
+        ..scheduler::Settings::default()
+    };
+    Ok(AppState {
+        scheduler: Scheduler::start(Arc::new(engine), settings),
+        store,
+        defaults: Defaults { context: config.context_length, parallel: config.num_parallel, available: None },
+        go_template: config.go_template,
+        origins: Origins::new(&config.origins),
+        hosts: Hosts::any(),
+        known: ModelCache::default(),
+    })
+}
+
+/// Whose `Host` a listener looks at: one that only this machine reaches is guarded against pages that name it.
+fn hosts(address: SocketAddr) -> Hosts {
+    match address.ip().is_loopback() {
+        true => Hosts::loopback(&machine_name()),
+        false => Hosts::any(),
+    }
+}
+
+/// This machine's name; empty where the system does not tell it in a file.
+fn machine_name() -> String {
+    let name =
+        std::fs::read_to_string("/proc/sys/kernel/hostname").or_else(|_| std::fs::read_to_string("/etc/hostname"));
+    name.unwrap_or_default().trim().to_owned()
+}
+
+/// Serves until SIGTERM or SIGINT. `only` replaces the two usual addresses.
+///
+/// # Errors
+/// When no address can be listened on, or the store cannot be opened.
+pub async fn serve(config: Config, only: Vec<Endpoint>) -> Result<(), ServerError> {
+    let listeners = bind(&config, only).await?;
+    let state = compose(&config)?;
+    for (listener, address) in &listeners {
+        tracing::info!(%address, version = env!("CARGO_PKG_VERSION"), "listening");
+        // The line that scripts wait for.
+        eprintln!("hanzod is listening on http://{}", listener.local_addr().unwrap_or(*address));
+    }
+    if !config.no_prune {
+        sweep(&config);
+    }
+
+    let (stop, stopped) = watch::channel(false);
+    let graceful = Arc::new(GracefulShutdown::new());
+    let mut accepting = Vec::new();
+    for (listener, address) in listeners {
+        let router = api::router(AppState { hosts: hosts(address), ..state.clone() });
+        accepting.push(tokio::spawn(accept(listener, router, graceful.clone(), stopped.clone())));
+    }
+    drop((state, stopped));
+
+    let system = |source| ServerError::System { what: "wait for signals", source };
+    let mut terminate = signal(SignalKind::terminate()).map_err(system)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(system)?;
+    tokio::select! { _ = terminate.recv() => {} _ = interrupt.recv() => {} }
+    tracing::info!("told to stop: running answers have {} s to end", GRACE.as_secs());
+    stop.send(true).ok();
+    for task in accepting {
+        task.await.ok();
+    }
+    // The accepting tasks have ended, so this is the last handle.
+    if let Some(graceful) = Arc::into_inner(graceful)
+        && tokio::time::timeout(GRACE, graceful.shutdown()).await.is_err()
+    {
+        tracing::warn!("answers that were still running are cut off");
+    }
+    Ok(())
+}
+
+/// Binds what can be bound. An address that is taken is said and left out; it is an error when none is left.
+async fn bind(config: &Config, only: Vec<Endpoint>) -> Result<Vec<(TcpListener, SocketAddr)>, ServerError> {
+    let usual = || config.own.iter().chain(&config.compatible).cloned().collect();
+    let endpoints: Vec<Endpoint> = if only.is_empty() { usual() } else { only };
+    let mut bound = Vec::new();
+    let mut reason = None;
+    for endpoint in endpoints {
+        match listen(&endpoint).await {
+            Ok(listener) => bound.push(listener),
+            Err(error) => {
+                eprintln!("hanzod: {error}");
+                reason = Some(error);
+            }
+        }
+    }
+    match (bound.is_empty(), reason) {
+        (false, _) => Ok(bound),
+        (true, Some(reason)) => Err(reason),
+        (true, None) => Err(ServerError::Nowhere),
+    }
+}
+
+async fn listen(endpoint: &Endpoint) -> Result<(TcpListener, SocketAddr), ServerError> {
+    let failed = |source| ServerError::Listen { address: endpoint.url(), source };
+    let addresses = endpoint.addresses().ok_or_else(|| failed(std::io::Error::other("the name is unknown")))?;
+    let listener = TcpListener::bind(&*addresses).await.map_err(failed)?;
+    let address = listener.local_addr().map_err(failed)?;
+    Ok((listener, address))
+}
+
+/// Removes old files that nothing names, behind the server's back.
+fn sweep(config: &Config) {
+    let models = config.models.clone();
+    tokio::task::spawn_blocking(move || {
+        let freed = Store::open(&models).map(|store| store.sweep()).unwrap_or(0);
+        if freed > 0 {
+            tracing::info!(freed_bytes = freed, "files that no model uses were removed");
+        }
+    });
+}
+
+async fn accept(
+    listener: TcpListener,
+    router: Router,
+    graceful: Arc<GracefulShutdown>,
+    mut stopped: watch::Receiver<bool>,
+) {
+    loop {
+        tokio::select! {
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) => drop(tokio::spawn(connection(stream, router.clone(), graceful.watcher()))),
+                Err(error) => {
+                    // Out of file descriptors, mostly: give the others time to end.
+                    tracing::warn!(%error, "a connection could not be accepted");
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+            },
+            _ = stopped.changed() => return,
+        }
+    }
+}
+
+async fn connection(stream: TcpStream, router: Router, watcher: Watcher) {
+    stream.set_nodelay(true).ok();
+    let mut http = hyper::server::conn::http1::Builder::new();
+    http.timer(TokioTimer::new()).header_read_timeout(HEAD);
+    let served = http.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+    if let Err(error) = watcher.watch(served).await {
+        tracing::debug!(%error, "a connection ended early");
+    }
+}
+
+/// The router without a network, for the command line when no server answers.
+pub struct InProcess {
+    router: Router,
+}
+
+type BodyStream = Pin<Box<dyn Stream<Item = std::io::Result<Bytes>> + Send>>;
+
+impl InProcess {
+    /// # Errors
+    /// When the store cannot be opened.
+    pub fn start(config: &Config) -> Result<Self, ServerError> {
+        Ok(Self { router: api::router(compose(config)?) })
+    }
+
+    /// Calls a route as a client on this machine would.
+    ///
+    /// # Errors
+    /// When method and path make no request.
+    pub async fn call(
+        &self,
+        method: &str,
+        path: &str,
+        body: Option<BodyStream>,
+    ) -> Result<(u16, BodyStream), axum::http::Error> {
+        let body = body.map_or_else(Body::empty, Body::from_stream);
+        let request = Request::builder().method(method).uri(path).header("host", "localhost").body(body)?;
+        let response = match self.router.clone().oneshot(request).await {
+            Ok(response) => response,
+            Err(never) => match never {},
+        };
+        let status = response.status().as_u16();
+        Ok((status, Box::pin(response.into_body().into_data_stream().map_err(std::io::Error::other))))
+    }
+}
