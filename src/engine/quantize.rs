@@ -10,6 +10,7 @@ use std::collections::HashMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
+use futures_util::Stream;
 use serde::{Deserialize, Serialize};
 use tokio::runtime::Handle;
 
@@ -55,40 +56,35 @@ impl Quantizer {
         Ok(Self { program: Program::this()? })
     }
 
-    /// Runs to the end and tells `progress` of the start and of every tensor that is done. Dropping the future ends the
-    /// work; the output is gone as soon as the child is.
+    /// Tells of the start and of every tensor that is done. When the stream ends without an error, the output is whole.
+    /// Dropping the stream ends the work; what it has written is gone as soon as the child is.
     ///
     /// # Errors
     /// [`EngineError::Invalid`] when this type cannot be made of this file; else the work failed.
-    pub async fn quantize(
-        &self,
-        spec: QuantizeSpec,
-        mut progress: impl FnMut(Progress) + Send,
-    ) -> Result<(), EngineError> {
-        let checked = spec.clone();
-        let check = tokio::task::spawn_blocking(move || check(&checked)).await;
-        let mut sizes = check.unwrap_or_else(|error| Err(EngineError::Quantize(error.to_string())))?;
-        let mut now = Progress { completed: 0, total: sizes.values().sum() };
+    pub fn quantize(&self, spec: QuantizeSpec) -> impl Stream<Item = Result<Progress, EngineError>> + Send + use<> {
+        let program = self.program.clone();
+        async_stream::try_stream! {
+            let checked = spec.clone();
+            let check = tokio::task::spawn_blocking(move || check(&checked)).await;
+            let mut sizes = check.unwrap_or_else(|error| Err(EngineError::Quantize(error.to_string())))?;
+            let mut now = Progress { completed: 0, total: sizes.values().sum() };
 
-        let failed = |error: std::io::Error| EngineError::Quantize(format!("cannot start the runner: {error}"));
-        let Spawned { mut commands, mut events, process } = self.program.start().map_err(failed)?;
-        let work = Work { process: Some(process), output: Some(spec.output.clone()) };
-        // A child that is gone already is noticed when it is listened to.
-        commands.send(&Command::Quantize(spec)).await.ok();
-        progress(now);
-        loop {
-            match events.next().await {
-                Some(Event::TensorQuantized(name)) => {
-                    now.completed += sizes.remove(&name).unwrap_or(0);
-                    progress(now);
+            let failed = |error: std::io::Error| EngineError::Quantize(format!("cannot start the runner: {error}"));
+            let Spawned { mut commands, mut events, process } = program.start().map_err(failed)?;
+            let mut work = Work { process: Some(process), output: Some(spec.output.clone()) };
+            // A child that is gone already is noticed when it is listened to.
+            commands.send(&Command::Quantize(spec)).await.ok();
+            yield now;
+            loop {
+                match events.next().await {
+                    Some(Event::TensorQuantized(name)) => now.completed += sizes.remove(&name).unwrap_or(0),
+                    Some(Event::Quantized(result)) => break result?,
+                    Some(_) => Err(EngineError::Quantize("the runner spoke out of turn".into()))?,
+                    None => Err(work.died().await)?,
                 }
-                Some(Event::Quantized(result)) => {
-                    result?;
-                    return work.finish().await;
-                }
-                Some(_) => return Err(EngineError::Quantize("the runner spoke out of turn".into())),
-                None => return Err(work.died().await),
+                yield now;
             }
+            work.finish().await;
         }
     }
 }
@@ -100,15 +96,14 @@ struct Work {
 }
 
 impl Work {
-    async fn finish(mut self) -> Result<(), EngineError> {
+    async fn finish(mut self) {
         if let Some(process) = &mut self.process {
             process.kill().await;
         }
         self.output = None;
-        Ok(())
     }
 
-    async fn died(mut self) -> EngineError {
+    async fn died(&mut self) -> EngineError {
         match self.process.take() {
             Some(process) => process.last_rites().await,
             None => EngineError::Died("it is gone".into()),
@@ -177,6 +172,8 @@ fn is_same(one: &Path, other: &Path) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::StreamExt;
+
     use super::*;
 
     fn tiny(file: &str) -> PathBuf {
@@ -219,7 +216,10 @@ mod tests {
     #[tokio::test]
     async fn a_child_that_is_no_runner_is_told_of() {
         let quantizer = Quantizer::new("/bin/sh".into(), vec!["-c".into(), "echo some error >&2; exit 3".into()]);
-        let error = quantizer.quantize(spec("tiny-f16.gguf", "Q8_0"), |_| {}).await.unwrap_err();
-        assert!(matches!(&error, EngineError::Died(why) if why == "exit status: 3: some error"), "{error}");
+        let told: Vec<_> = quantizer.quantize(spec("tiny-f16.gguf", "Q8_0")).collect().await;
+        let [Ok(Progress { completed: 0, total: 7_000_000.. }), Err(EngineError::Died(why))] = &told[..] else {
+            panic!("{told:?}");
+        };
+        assert_eq!(why, "exit status: 3: some error");
     }
 }

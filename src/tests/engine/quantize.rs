@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use futures_util::StreamExt;
+use futures_util::{StreamExt, TryStreamExt};
 use hanzod::create::{self, CreateFile, CreateRequest};
 use hanzod::engine::process::ProcessEngine;
 use hanzod::engine::quantize::Progress;
@@ -30,11 +30,14 @@ fn spec(input: &[PathBuf], output: &Path, to: &str) -> QuantizeSpec {
     QuantizeSpec { input: input.to_vec(), output: output.to_owned(), to: FileType::parse(to).unwrap() }
 }
 
-/// Quantises the tiny model and gives what was told on the way.
+/// Runs to the end and gives what was told on the way.
+async fn run(input: &[PathBuf], output: &Path, to: &str) -> Result<Vec<Progress>, EngineError> {
+    quantizer().quantize(spec(input, output, to)).try_collect().await
+}
+
+/// Quantises the tiny model.
 async fn quantize(output: &Path, to: &str) -> Result<Vec<Progress>, EngineError> {
-    let mut told = Vec::new();
-    let input = [tiny("tiny-f16.gguf")];
-    quantizer().quantize(spec(&input, output, to), |progress| told.push(progress)).await.map(|()| told)
+    run(&[tiny("tiny-f16.gguf")], output, to).await
 }
 
 /// The model's answer to a question, in the form of its chat template, without thinking.
@@ -107,7 +110,7 @@ async fn full_precision_goes_up_and_down() {
     let folder = tempfile::tempdir().unwrap();
     let (small, large) = (folder.path().join("bf16"), folder.path().join("f32"));
     quantize(&small, "BF16").await.unwrap();
-    quantizer().quantize(spec(&[small], &large, "F32"), |_| {}).await.unwrap();
+    run(&[small], &large, "F32").await.unwrap();
     assert_eq!(Gguf::open(&large).unwrap().file_type(), "F32");
     assert_eq!(ask(&large, "why is the sky blue?").await, SKY);
 }
@@ -154,9 +157,8 @@ fn split(folder: &Path) -> Vec<PathBuf> {
 async fn parts_come_out_as_one() {
     let folder = tempfile::tempdir().unwrap();
     let (parts, output) = (split(folder.path()), folder.path().join("whole"));
-    let mut last = None;
-    quantizer().quantize(spec(&parts, &output, "Q8_0"), |progress| last = Some(progress)).await.unwrap();
-    assert!(last.is_some_and(|last| last.completed == last.total && last.total > 7_000_000), "{last:?}");
+    let told = run(&parts, &output, "Q8_0").await.unwrap();
+    assert!(told.last().is_some_and(|last| last.completed == last.total && last.total > 7_000_000), "{told:?}");
     let whole = Gguf::open(&output).unwrap();
     assert_eq!((whole.metadata().split(), whole.file_type()), (None, "Q8_0"));
     assert_eq!(ask(&output, "why is the sky blue?").await, SKY);
@@ -177,7 +179,7 @@ async fn a_model_is_created_quantized() {
     for step in create::quantizations(&store, &request, |event| said.push(event.to_string())).unwrap() {
         said.push(step.to_string());
         let file = store.blobs().ingest_file().unwrap();
-        quantizer().quantize(spec(step.input(), file.path(), step.to().name()), |_| {}).await.unwrap();
+        run(step.input(), file.path(), step.to().name()).await.unwrap();
         request.quantized.push(step.commit(&store, file).unwrap());
     }
     create::create(&store, request, |event| said.push(event.to_string())).unwrap();
@@ -199,7 +201,7 @@ async fn what_fails_leaves_nothing() {
     let bytes = fs::read(tiny("tiny-f16.gguf")).unwrap();
     let at = bytes.windows(5).position(|window| window == b"qwen3").unwrap();
     fs::write(&strange, [&bytes[..at], b"owlx3", &bytes[at + 5..]].concat()).unwrap();
-    let error = quantizer().quantize(spec(&[strange], &output, "Q8_0"), |_| {}).await.unwrap_err();
+    let error = run(&[strange], &output, "Q8_0").await.unwrap_err();
     assert!(matches!(&error, EngineError::Quantize(why) if why.contains("unknown model architecture")), "{error}");
     tokio::time::timeout(Duration::from_secs(10), gone(&output)).await.unwrap();
 
@@ -218,14 +220,11 @@ async fn gone(path: &Path) {
 async fn dropping_the_work_ends_it_and_leaves_no_file() {
     let folder = tempfile::tempdir().unwrap();
     let output = folder.path().join("out");
-    let (sender, mut told) = tokio::sync::mpsc::unbounded_channel();
     // the slowest type
-    let spec = spec(&[tiny("tiny-f16.gguf")], &output, "IQ3_S");
-    let work = tokio::spawn(async move { quantizer().quantize(spec, |progress| sender.send(progress).unwrap()).await });
-    while told.recv().await.unwrap().completed == 0 {}
+    let mut work = Box::pin(quantizer().quantize(spec(&[tiny("tiny-f16.gguf")], &output, "IQ3_S")));
+    while work.next().await.unwrap().unwrap().completed == 0 {}
     assert!(output.exists(), "it is being written");
-    work.abort();
-    assert!(work.await.unwrap_err().is_cancelled());
+    drop(work);
     tokio::time::timeout(Duration::from_secs(10), gone(&output)).await.unwrap();
     // and it is not made anew
     tokio::time::sleep(Duration::from_millis(200)).await;
