@@ -5,6 +5,7 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 repo=$PWD
 started=$(date +%s)
+export PYTHONDONTWRITEBYTECODE=1 # no caches in the clone
 
 # One folder for everything that is built, outside the clone, so that a second clone (or a test of a fresh one) does not
 # build mistral.rs and llama.cpp again.
@@ -32,11 +33,28 @@ need() {
         # shellcheck disable=SC2086 # a pattern is to be expanded
         command -v "$proof" >/dev/null 2>&1 || compgen -G "$proof" >/dev/null || missing+=("$package")
     done
-    [ ${#missing[@]} -gt 0 ] || return 0
-    command -v apt-get >/dev/null || fail "please install: ${missing[*]} (this script knows only apt-get)"
-    say "installing ${missing[*]}"
+    [ ${#missing[@]} = 0 ] || apt_install "${missing[@]}"
+}
+
+apt_install() {
+    command -v apt-get >/dev/null || fail "please install: $* (this script knows only apt-get)"
+    say "installing $*"
     as_root apt-get update -qq
-    as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+    as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >/dev/null
+}
+
+# python_with NAME REQUIREMENTS: sets python to one that has those packages, in a virtual environment that is kept
+python_with() {
+    local folder=$CARGO_TARGET_DIR/venv/$1
+    python=$folder/bin/python
+    cmp -s "$2" "$folder/requirements.txt" && [ -x "$python" ] && return 0
+    need python3=python3
+    python3 -c 'import ensurepip, venv' 2>/dev/null || apt_install python3-venv
+    say "installing $(tr '\n' ' ' <"$2")for Python"
+    rm -rf "$folder"
+    python3 -m venv "$folder"
+    "$python" -m pip install --quiet --disable-pip-version-check --requirement "$2"
+    cp "$2" "$folder/requirements.txt"
 }
 
 need_build_tools() {
@@ -70,4 +88,13 @@ serve_on_free_port() {
 # create_tiny: makes the model `tiny` through the command line, on the server at $base
 create_tiny() {
     HANZOD_HOST=$base "$hanzod" create tiny -f "$repo/compat-tests/models/tiny/Modelfile"
+}
+
+# create_minilm GGUF: makes the embedding model `minilm`, the same way
+create_minilm() {
+    local folder
+    folder=$(mktemp -d)
+    printf 'FROM %s\n' "$(realpath "$1")" >"$folder/Modelfile"
+    HANZOD_HOST=$base "$hanzod" create minilm -f "$folder/Modelfile"
+    rm -rf "$folder"
 }

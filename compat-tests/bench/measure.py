@@ -1,0 +1,104 @@
+"""What is measured. Every function gives one sample; bench.py repeats them in turn over the servers."""
+import concurrent.futures
+import random
+import statistics
+import time
+
+import servers
+
+# key: (what it is, unit, whether more is better)
+METRICS = {
+    "prompt": ("prompt of 512 tokens", "tokens/s", True),
+    "generate_1": ("generation, 1 stream", "tokens/s", True),
+    "generate_4": ("generation, 4 streams", "tokens/s", True),
+    "generate_8": ("generation, 8 streams", "tokens/s", True),
+    "first_new": ("first token, new prompt of 512", "ms", False),
+    "first_shared": ("first token, prefix seen before", "ms", False),
+    "embed": ("embeddings, 32 texts a call", "texts/s", True),
+    "load": ("load of the model, file in memory", "s", False),
+    "resident_loaded": ("memory with the model", "MB", False),
+    "start": ("start to first answer", "ms", False),
+    "resident_idle": ("memory, idle, no model", "MB", False),
+    "version": ("GET /api/version", "ms", False),
+    "tags": ("GET /api/tags, 500 models", "ms", False),
+}
+LETTERS = "abcdefghijklmnopqrstuvwxyz"
+
+
+def words(count):
+    """Text that no server has seen: no cache can know it."""
+    return " ".join("".join(random.choices(LETTERS, k=random.randint(2, 7))) for _ in range(count))
+
+
+class Prompts:
+    """Random prompts of about so many tokens, once it is known how many words that is for this model."""
+
+    def __init__(self, server):
+        probe = server.generate(words(100), 1)
+        self.words_per_token = 100 / max(probe.prompt_tokens, 1)
+
+    def of(self, tokens):
+        return words(max(1, round(tokens * self.words_per_token)))
+
+
+def prompt(server, prompts):
+    """A new prompt, one token: its rate, and the time to the first token."""
+    answer = server.generate(prompts.of(512), 1)
+    seconds = answer.first - answer.started
+    return {"prompt": answer.prompt_tokens / seconds, "first_new": seconds * 1000}
+
+
+def shared_prefix(server, prompts):
+    """The time to the first token of a second question to a long text."""
+    text = prompts.of(480)
+    server.generate(text + " " + prompts.of(32), 1)
+    answer = server.generate(text + " " + prompts.of(32), 1)
+    return {"first_shared": (answer.first - answer.started) * 1000}
+
+
+def generate(server, prompts, streams, tokens):
+    """Tokens a second over all streams, from the first token of any to the end of the last."""
+    with concurrent.futures.ThreadPoolExecutor(streams) as pool:
+        answers = list(pool.map(lambda text: server.generate(text, tokens), [prompts.of(16) for _ in range(streams)]))
+    seconds = max(answer.ended for answer in answers) - min(answer.first for answer in answers)
+    made = sum(answer.tokens - 1 for answer in answers)  # the first of each came before or at the start of that time
+    return {f"generate_{streams}": made / seconds} if made > 0 and seconds > 0 else {}
+
+
+def embed(server):
+    texts = [words(30) for _ in range(32)]
+    started = time.perf_counter()
+    server.embed(texts)
+    return {"embed": len(texts) / (time.perf_counter() - started)}
+
+
+def load(server):
+    server.unload()
+    time.sleep(0.5)
+    started = time.perf_counter()
+    server.load()
+    return {"load": time.perf_counter() - started, "resident_loaded": server.resident()}
+
+
+def latency(server, path, calls):
+    """The median of calls over one connection, in ms."""
+    connection, times = server.connect(), []
+    for _ in range(calls):
+        started = time.perf_counter()
+        connection.request("GET", path)
+        reply = connection.getresponse()
+        reply.read()
+        times.append((time.perf_counter() - started) * 1000)
+        if reply.status != 200:
+            raise RuntimeError(f"{server.name}: {path}: {reply.status}")
+    connection.close()
+    return statistics.median(times)
+
+
+def many_models(server, path, count=500):
+    """Gives a server so many names."""
+    server.put(servers.SMALL, path)
+    for index in range(count - 1):
+        status, text = server.call("POST", "/api/copy", {"source": servers.SMALL, "destination": f"{servers.SMALL}-{index}"})
+        if status != 200:
+            raise RuntimeError(f"{server.name}: copy: {status} {text!r}")
