@@ -130,9 +130,10 @@ impl<'m> Decoder<'m> {
 
     fn job(&self, sequence: SequenceId, request: &GenerateRequest) -> Result<Job, EngineError> {
         let (tokens, prefix) = prompt::tokens(self.vocab, &request.prompt)?;
-        let prompt = answer::fit(tokens, request, prefix, self.length)?;
+        let context = request.context_in(self.length);
+        let prompt = answer::fit(tokens, request, prefix, context)?;
         let tokens = &self.vocab.tokens;
-        let answer = Answer::new(sequence, request, prompt, prefix, self.length, tokens, &self.events)?;
+        let answer = Answer::new(sequence, request, prompt, prefix, context, tokens, &self.events)?;
         Ok(Job { sequence, answer, answering: false })
     }
 
