@@ -38,8 +38,13 @@ pub enum CreateError {
     QuantizationType(String),
     #[error("quantization is only supported for F16, BF16 and F32 models")]
     Quantized,
-    #[error("this version cannot quantize {from} to {to}")]
-    Quantize { from: String, to: &'static str },
+    #[error("quantization to {0} needs an importance matrix, which cannot be given")]
+    Matrix(&'static str),
+    #[error("only GGUF weights can be quantized")]
+    NotGgufWeights,
+    /// What was asked for in `quantize` was not done, or something else was.
+    #[error("the weights are {from} and were not quantized to {to}")]
+    NotQuantized { from: &'static str, to: &'static str },
     #[error(transparent)]
     Store(#[from] StoreError),
 }
@@ -57,7 +62,7 @@ impl CreateError {
         match self {
             Self::FromNotFound(_) => CreateErrorKind::NotFound,
             // Ollama finds these while it works, and answers as for any failure
-            Self::Store(_) | Self::QuantizationType(_) | Self::Quantized | Self::Quantize { .. } => {
+            Self::Store(_) | Self::QuantizationType(_) | Self::Quantized | Self::NotQuantized { .. } => {
                 CreateErrorKind::Internal
             }
             Self::Gguf { source, .. } if !source.is_bad_file() => CreateErrorKind::Internal,

@@ -40,6 +40,16 @@ impl<'a> Layers<'a> {
         self.write(kind, content)
     }
 
+    /// Puts a blob that was made for this model in the place of the first layer of its kind, and takes the others out.
+    pub(super) fn substitute(&mut self, layer: Descriptor) {
+        let kind = layer.media_type.clone();
+        let place = self.layers.iter().position(|(old, _)| old.media_type == kind).unwrap_or(self.layers.len());
+        self.remove(&kind);
+        self.pins.push(self.store.pin(layer.digest));
+        let event = CreateEvent::CreatingLayer(layer.digest);
+        self.layers.insert(place, (layer, event));
+    }
+
     pub(super) fn remove(&mut self, kind: &MediaType) {
         self.layers.retain(|(layer, _)| layer.media_type != *kind);
     }

@@ -1,13 +1,14 @@
 //! Floor 2: making a model out of another one, or out of files that were uploaded.
 //!
-//! Weights are checked and then kept as they came: a blob's digest does not change, and nothing is converted.
-//! Everything here blocks.
+//! Weights are checked and then kept as they came: a blob's digest does not change, and nothing is converted. Where another
+//! quantisation is asked for, the caller has it made first: [`quantizations`] says of what. Everything here blocks.
 //!
 //! Invariant: all that was asked is checked before anything is written, and the model appears, whole, with its
 //! manifest.
 
 mod error;
 mod layers;
+mod quantize;
 mod request;
 mod safetensors;
 mod weights;
@@ -16,6 +17,7 @@ mod weights;
 mod tests;
 
 pub use error::{CreateError, CreateErrorKind};
+pub use quantize::{NO_DIGEST, Quantization, Quantized, quantizations};
 pub use request::{CreateFile, CreateInfo, CreateRequest};
 
 use std::collections::BTreeMap;
@@ -25,14 +27,11 @@ use std::path::PathBuf;
 use serde_json::{Map, Value};
 
 use crate::store::{
-    Descriptor, Manifest, MediaType, Model, ModelConfig, ModelFormat, Store, StoreError, message_layer,
+    Descriptor, Manifest, MediaType, Model, ModelConfig, ModelFormat, Pin, Store, StoreError, message_layer,
 };
 use crate::types::{Digest, Options};
 use layers::Layers;
 use weights::{Facts, GgufFile};
-
-/// What `quantize` may ask for.
-const QUANTIZATIONS: [&str; 5] = ["F32", "F16", "Q4_K_S", "Q4_K_M", "Q8_0"];
 
 /// What is being done. Its text is Ollama's, where Ollama does the same.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,25 +66,17 @@ pub fn create(
     mut request: CreateRequest,
     mut events: impl FnMut(CreateEvent),
 ) -> Result<(), CreateError> {
-    // blobs of these were uploaded for this request, and no manifest names them yet
-    let files = [&request.files, &request.adapters, &request.drafts].into_iter().flatten();
-    let _pins: Vec<_> = files.map(|file| store.pin(*file.digest())).collect();
+    let _pins = pins(store, &request);
 
-    Options::default().apply(&request.parameters)?;
-    let base = base(store, &request)?;
-    let given = Given::read(store, &request, base.as_ref())?;
-    if let Some(wanted) = &request.quantize {
-        check_quantization(wanted, &given.facts.file_type)?;
-    }
-    if let Some(wanted) = &request.draft_quantize {
-        check_quantization(wanted, given.draft_type.as_deref().ok_or(CreateError::NoDraft)?)?;
-    }
+    let (base, mut given) = check(store, &request)?;
+    let quantized = quantize::settle(store, &request, &mut given)?;
     if base.is_none() {
         use_builtin(&mut request, &given.facts.family);
     }
     let config = config(&request, base.as_ref(), &given.facts);
 
-    given.events.into_iter().for_each(&mut events);
+    // of files that were quantised clients have been told by now
+    given.events.into_iter().filter(|_| request.quantized.is_empty()).for_each(&mut events);
     let mut layers = Layers::new(store);
     for layer in base.iter().flat_map(|base| &base.manifest.layers) {
         layers.add(Descriptor { from: base.as_ref().map(|base| base.name.short()), ..layer.clone() });
@@ -97,6 +88,7 @@ pub fn create(
         }
     }
     given.layers.into_iter().for_each(|layer| layers.add(layer));
+    quantized.into_iter().for_each(|layer| layers.substitute(layer));
     write_texts(&mut layers, &request, base.as_ref().map(|base| &base.parameters))?;
     let config = layers.config(&config.to_bytes())?;
 
@@ -106,6 +98,20 @@ pub fn create(
     store.tag(&request.name, &Manifest::new(config, layers).to_bytes())?;
     events(CreateEvent::Success);
     Ok(())
+}
+
+/// Keeps the blobs that were uploaded for this request, which no manifest names yet.
+fn pins(store: &Store, request: &CreateRequest) -> Vec<Pin> {
+    let files = [&request.files, &request.adapters, &request.drafts].into_iter().flatten();
+    files.map(|file| store.pin(*file.digest())).collect()
+}
+
+/// Everything that can be checked before anything is quantised.
+fn check(store: &Store, request: &CreateRequest) -> Result<(Option<Model>, Given), CreateError> {
+    Options::default().apply(&request.parameters)?;
+    let base = base(store, request)?;
+    let given = Given::read(store, request, base.as_ref())?;
+    Ok((base, given))
 }
 
 /// The model to start from.
@@ -124,6 +130,9 @@ struct Given {
     layers: Vec<Descriptor>,
     /// What the weights say: the files', or else the base's.
     facts: Facts,
+    /// GGUF weights, the files' or else the base's, the parts of a model in order.
+    weights: Vec<PathBuf>,
+    drafts: Vec<PathBuf>,
     /// The quantisation of the draft model, if there is one.
     draft_type: Option<String>,
     events: Vec<CreateEvent>,
@@ -146,7 +155,8 @@ impl Given {
         files.sort_unstable();
         let layer = |file: &CreateFile| weights::layer(store, MediaType::File, file, Some(file.path().to_owned()));
         let layers = files.into_iter().map(layer).collect::<Result<_, _>>()?;
-        Ok(Self { layers, facts, draft_type: None, events: vec![CreateEvent::ParsingSafetensors] })
+        let events = vec![CreateEvent::ParsingSafetensors];
+        Ok(Self { layers, facts, weights: Vec::new(), drafts: Vec::new(), draft_type: None, events })
     }
 
     fn read_gguf(store: &Store, request: &CreateRequest, base: Option<&Model>) -> Result<Self, CreateError> {
@@ -171,15 +181,21 @@ impl Given {
 
         let of = |kind| files.iter().filter(move |file| file.media_type() == kind).map(|file| &file.gguf);
         let models: Vec<_> = of(MediaType::Model).collect();
-        let facts = match base {
+        let (facts, weights) = match base {
             Some(base) if models.is_empty() => {
                 let projectors = of(MediaType::Projector).map(|gguf| gguf.path().to_owned());
-                facts_of_base(base, projectors.collect())?
+                let weights = if base.format() == Some(ModelFormat::Gguf) { base.weights()? } else { Vec::new() };
+                (facts_of_base(base, projectors.collect())?, weights)
             }
-            _ => weights::facts_of(&models, &of(MediaType::Projector).collect::<Vec<_>>())?,
+            _ => {
+                let facts = weights::facts_of(&models, &of(MediaType::Projector).collect::<Vec<_>>())?;
+                (facts, models.iter().map(|gguf| gguf.path().to_owned()).collect())
+            }
         };
         Ok(Self {
             facts,
+            weights,
+            drafts: drafts.iter().map(|draft| draft.gguf.path().to_owned()).collect(),
             draft_type: drafts.first().map(|draft| draft.gguf.file_type().to_owned()),
             events: vec![CreateEvent::ParsingGguf; files.len() + adapters.len() + drafts.len()],
             layers,
@@ -204,17 +220,6 @@ fn facts_of_base(base: &Model, more_projectors: Vec<PathBuf>) -> Result<Facts, C
         embedding_length: config.embedding_length,
         capabilities: Vec::new(),
     })
-}
-
-/// Weights are kept as they are, so only what they already are can be asked for.
-fn check_quantization(wanted: &str, have: &str) -> Result<(), CreateError> {
-    let known = QUANTIZATIONS.into_iter().find(|known| known.eq_ignore_ascii_case(wanted));
-    let to = known.ok_or_else(|| CreateError::QuantizationType(wanted.to_owned()))?;
-    match have {
-        have if have == to => Ok(()),
-        "F16" | "BF16" | "F32" => Err(CreateError::Quantize { from: have.to_owned(), to }),
-        _ => Err(CreateError::Quantized),
-    }
 }
 
 /// Some families come with a renderer and a parser of their own in place of a template.

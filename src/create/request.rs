@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use super::CreateError;
+use super::{CreateError, Quantized};
 use crate::store::is_clean_path;
 use crate::types::{Digest, Message, ModelName};
 
@@ -27,6 +27,8 @@ pub struct CreateRequest {
     pub info: CreateInfo,
     pub quantize: Option<String>,
     pub draft_quantize: Option<String>,
+    /// What was made of [`quantizations`](super::quantizations).
+    pub quantized: Vec<Quantized>,
 }
 
 impl CreateRequest {
@@ -49,6 +51,7 @@ impl CreateRequest {
             info: CreateInfo::default(),
             quantize: None,
             draft_quantize: None,
+            quantized: Vec::new(),
         }
     }
 }

@@ -176,7 +176,7 @@ fn what_cannot_be_made_leaves_nothing() {
         ),
         (
             CreateRequest { quantize: Some("q4_K_M".to_owned()), ..from() },
-            "this version cannot quantize F16 to Q4_K_M",
+            "the weights are F16 and were not quantized to Q4_K_M",
             CreateErrorKind::Internal,
         ),
         (
@@ -213,6 +213,74 @@ fn what_cannot_be_made_leaves_nothing() {
     assert_eq!((place.blobs(), place.store.tags().list().len()), (before, 1));
     let same = CreateRequest { quantize: Some("f16".to_owned()), ..from() };
     assert!(place.create(same).is_ok(), "what the weights are already may be asked for");
+}
+
+impl Place {
+    /// What `create` would be given if a quantisation had made `file`.
+    fn quantized(&self, request: &CreateRequest, file: &str) -> (Vec<String>, Vec<Quantized>) {
+        let mut said = Vec::new();
+        let todo = quantizations(&self.store, request, |event| said.push(event.to_string())).unwrap();
+        let done = todo.into_iter().map(|quantization| {
+            said.push(quantization.to_string());
+            assert!(quantization.input().iter().all(|path| path.exists()));
+            let output = self.store.blobs().ingest_file().unwrap();
+            std::fs::write(output.path(), tiny(file)).unwrap();
+            quantization.commit(&self.store, output).unwrap()
+        });
+        let done = done.collect();
+        (said, done)
+    }
+}
+
+#[test]
+fn quantized_weights_take_the_place_of_those_given() {
+    let place = Place::with_tiny("tiny-f16.gguf");
+    let digest = Digest::of(&tiny("tiny-q8_0.gguf"));
+    let file = place.file("tiny.gguf", &tiny("tiny-f16.gguf"));
+    let of_file = CreateRequest { files: vec![file], quantize: Some("q8_0".to_owned()), ..request("small") };
+    let (said, quantized) = place.quantized(&of_file, "tiny-q8_0.gguf");
+    assert_eq!(said, ["parsing GGUF", "quantizing F16 model to Q8_0"]);
+    let said = place.create(CreateRequest { quantized, ..of_file }).unwrap();
+    assert_eq!(said, [&format!("creating new layer {digest}"), "writing manifest", "success"]);
+
+    let from = Some(ModelName::parse("tiny").unwrap());
+    let of_model = CreateRequest { from, quantize: Some("Q8_0".to_owned()), ..request("smaller") };
+    let (said, quantized) = place.quantized(&of_model, "tiny-q8_0.gguf");
+    assert_eq!(said, ["quantizing F16 model to Q8_0"]);
+    let said = place.create(CreateRequest { quantized, ..of_model }).unwrap();
+    assert_eq!(said[0], format!("creating new layer {digest}"), "the weights keep their place");
+    assert!(said[1].starts_with("using existing layer "));
+
+    for name in ["small", "smaller"] {
+        let model = place.model(name);
+        assert_eq!(model.details().quantization_level, "Q8_0");
+        assert_eq!((model.manifest.layers[0].digest, model.manifest.layers[0].from.as_deref()), (digest, None));
+        let weights = model.manifest.layers.iter().filter(|layer| layer.media_type == MediaType::Model);
+        assert_eq!(weights.count(), 1);
+    }
+    assert_eq!(place.model("smaller").template, place.model("tiny").template);
+}
+
+#[test]
+fn what_was_not_quantized_as_asked_is_not_taken() {
+    let place = Place::with_tiny("tiny-f16.gguf");
+    let from = Some(ModelName::parse("tiny").unwrap());
+    let wanted = |kind: &str| CreateRequest { from: from.clone(), quantize: Some(kind.to_owned()), ..request("x") };
+    let (_, quantized) = place.quantized(&wanted("Q8_0"), "tiny-q4_k_m.gguf");
+    let error = place.create(CreateRequest { quantized, ..wanted("Q8_0") }).unwrap_err();
+    assert_eq!(error.to_string(), "the weights are Q4_K_M and were not quantized to Q8_0");
+    for (kind, count) in [("F16", 0), ("", 0), ("Q8_0", 1)] {
+        assert_eq!(quantizations(&place.store, &wanted(kind), |_| {}).unwrap().len(), count, "{kind}");
+    }
+
+    let names = ["config.json", "model.safetensors", "tokenizer.json"];
+    let files = names.map(|name| place.file(name, &tiny(&format!("tiny-safetensors/{name}")))).to_vec();
+    let other = CreateRequest { files, quantize: Some("Q8_0".to_owned()), ..request("st") };
+    let error = quantizations(&place.store, &other, |_| {}).unwrap_err();
+    assert_eq!(
+        (error.to_string().as_str(), error.kind()),
+        ("only GGUF weights can be quantized", CreateErrorKind::BadRequest)
+    );
 }
 
 #[test]

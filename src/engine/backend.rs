@@ -28,6 +28,10 @@ impl Events {
         self.send(Event::Loaded(Box::new(report)));
     }
 
+    pub fn tensor_quantized(&self, name: &str) {
+        self.send(Event::TensorQuantized(name.to_owned()));
+    }
+
     pub fn step(&self, sequence: SequenceId, step: StepEvent) {
         self.send(Event::Step { sequence, step });
     }

@@ -1,4 +1,4 @@
-//! `hanzod runner`: one model in a process of its own.
+//! `hanzod runner`: one model in a process of its own, served or quantised.
 //!
 //! Commands come in on standard input and events go out on standard output. Whatever a library prints to standard output
 //! goes to standard error instead, so that it cannot break a frame. When standard input ends, the server is gone or wants
@@ -16,7 +16,7 @@ use super::protocol::{self, Command, Event};
 /// Runs until standard input ends.
 ///
 /// # Errors
-/// When the pipes cannot be set up or the first frame is not a load.
+/// When the pipes cannot be set up or the first frame is neither a load nor a quantisation.
 pub fn main() -> io::Result<()> {
     // What we and the libraries have to say goes where the server reads it; it puts the time to it.
     let log = tracing_subscriber::fmt().with_writer(io::stderr).with_ansi(false).without_time();
@@ -30,12 +30,16 @@ pub fn main() -> io::Result<()> {
     thread::Builder::new().name("events".into()).spawn(move || write_events(pipe, &outgoing))?;
     thread::Builder::new().name("commands".into()).spawn(move || read_commands(&commands))?;
 
-    let Ok(Command::Load(spec)) = incoming.recv() else {
-        return Err(io::Error::other("the first command is not a load"));
-    };
     let events = Events::new(events);
-    if let Err(error) = super::backend_of(spec.engine).and_then(|backend| backend.serve(&spec, &incoming, &events)) {
-        events.send(Event::LoadFailed(error));
+    match incoming.recv() {
+        Ok(Command::Load(spec)) => {
+            let backend = super::backend_of(spec.engine);
+            if let Err(error) = backend.and_then(|backend| backend.serve(&spec, &incoming, &events)) {
+                events.send(Event::LoadFailed(error));
+            }
+        }
+        Ok(Command::Quantize(spec)) => events.send(Event::Quantized(super::quantize_here(&spec, &events))),
+        _ => return Err(io::Error::other("the first command says neither what to load nor what to quantize")),
     }
     // The server closes standard input when it has read the event; the reading thread then ends the process.
     loop {

@@ -81,6 +81,9 @@ pub enum EngineError {
     /// The model could not be loaded.
     #[error("{0}")]
     Load(String),
+    /// The model could not be quantised.
+    #[error("unable to quantize the model: {0}")]
+    Quantize(String),
     /// The runner died while it was at work.
     #[error(
         "model runner has unexpectedly stopped, this may be due to resource limitations or an internal error, check hanzod server logs for details: {0}"

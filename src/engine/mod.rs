@@ -2,7 +2,8 @@
 //!
 //! An [`Engine`] loads a model and gives a [`Runner`]; a runner takes requests and gives streams of events. The one engine
 //! of the program is [`process::ProcessEngine`]: it starts `hanzod runner`, which runs one of two backends behind one
-//! trait, [`Backend`](backend::Backend), and talks framed messages over its pipes ([`protocol`]).
+//! trait, [`Backend`](backend::Backend), and talks framed messages over its pipes ([`protocol`]). A [`Quantizer`] starts the
+//! same child to make a smaller model of one.
 //!
 //! Invariant: a runner's death is an error of the requests it was serving, and of nothing else.
 
@@ -21,14 +22,17 @@ mod llama;
 mod mistral;
 pub mod process;
 pub mod protocol;
+pub mod quantize;
 pub mod request;
 pub mod route;
 #[cfg(any(feature = "llama", feature = "mistral", test))]
 mod sampler;
+mod spawn;
 #[cfg(any(feature = "llama", feature = "mistral", test))]
 mod tokens;
 
 pub use event::{Completion, EngineError, FinishReason, RunnerReport, StepEvent, TokenLogprob, Usage};
+pub use quantize::{QuantizeSpec, Quantizer};
 pub use request::{Constraint, EmbedReply, EmbedRequest, EngineKind, GenerateRequest, LoadSpec, PromptPart};
 
 use std::pin::Pin;
@@ -77,5 +81,19 @@ fn backend_of(kind: EngineKind) -> Result<Box<dyn backend::Backend>, EngineError
         EngineKind::Mistral => Ok(Box::new(mistral::Mistral)),
         #[allow(unreachable_patterns, reason = "with every feature there is a backend for every kind")]
         other => Err(EngineError::Load(format!("this build of hanzod has no {other:?} engine"))),
+    }
+}
+
+/// Quantises in this process, with llama.cpp.
+///
+/// # Errors
+/// When it fails, or this build has no llama.cpp.
+fn quantize_here(spec: &QuantizeSpec, events: &backend::Events) -> Result<(), EngineError> {
+    #[cfg(feature = "llama")]
+    return llama::quantize(spec, events);
+    #[cfg(not(feature = "llama"))]
+    {
+        let _ = (spec, events);
+        Err(EngineError::Quantize("this build of hanzod has no llama.cpp".into()))
     }
 }

@@ -6,45 +6,34 @@
 //! Invariant: a request that is dropped sends a cancel; a [`ProcessRunner`] that is dropped closes the pipe and the child
 //! ends, as it does when the server dies.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::ffi::OsString;
 use std::path::PathBuf;
-use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
+use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use futures_util::{FutureExt, SinkExt, StreamExt};
-use tokio::io::{AsyncBufReadExt, BufReader};
-use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command as Process};
 use tokio::sync::{mpsc, oneshot};
-use tokio_util::codec::{FramedRead, FramedWrite};
 
 use super::event::{EngineError, RunnerReport, StepEvent};
-use super::protocol::{self, Command, Event, SequenceId};
+use super::protocol::{Command, Event, SequenceId};
 use super::request::{EmbedReply, EmbedRequest, GenerateRequest, LoadSpec};
+use super::spawn::{Commands, Events, Offspring, Program, Spawned};
 use super::{Engine, Runner, StepStream};
 
 /// Events that wait for one request's reader. A reader this far behind is given up.
 const BUFFER: usize = 8192;
-/// Lines of a dead runner's last words that are kept.
-const LAST_WORDS: usize = 20;
-/// How long the threads of GNU's OpenMP, which llama.cpp computes with, spin for each other before they sleep. By default
-/// it is milliseconds, and on a busy machine they then spin away the very time the other thread waits for: with two busy
-/// neighbours on two cores a model was a tenth as fast. This long costs nothing on an idle one.
-const SPIN: (&str, &str) = ("GOMP_SPINCOUNT", "10000");
-
 /// Starts runners as child processes.
 #[derive(Clone, Debug)]
 pub struct ProcessEngine {
-    program: PathBuf,
-    arguments: Vec<OsString>,
+    program: Program,
 }
 
 impl ProcessEngine {
     /// `program` must run [`super::child::main`] when it is given `arguments`.
     pub fn new(program: PathBuf, arguments: Vec<OsString>) -> Self {
-        Self { program, arguments }
+        Self { program: Program::new(program, arguments) }
     }
 
     /// `hanzod runner`, of the program that is running.
@@ -52,18 +41,18 @@ impl ProcessEngine {
     /// # Errors
     /// When the system does not tell where the program is.
     pub fn of_this_program() -> std::io::Result<Self> {
-        Ok(Self::new(std::env::current_exe()?, vec!["runner".into()]))
+        Ok(Self { program: Program::this()? })
     }
 }
 
 impl Engine for ProcessEngine {
     fn load(&self, spec: LoadSpec) -> BoxFuture<'static, Result<Arc<dyn Runner>, EngineError>> {
-        let Self { program, arguments } = self.clone();
+        let program = self.program.clone();
         async move {
             let checked = spec.clone();
             let check = tokio::task::spawn_blocking(move || super::route::check(&checked));
             check.await.unwrap_or_else(|error| Err(error.to_string())).map_err(EngineError::Load)?;
-            Ok(Arc::new(ProcessRunner::start(program, arguments, spec).await?) as Arc<dyn Runner>)
+            Ok(Arc::new(ProcessRunner::start(&program, spec).await?) as Arc<dyn Runner>)
         }
         .boxed()
     }
@@ -147,34 +136,20 @@ pub struct ProcessRunner {
 }
 
 impl ProcessRunner {
-    async fn start(program: PathBuf, arguments: Vec<OsString>, spec: LoadSpec) -> Result<Self, EngineError> {
-        let failed = |what: &str, error: std::io::Error| EngineError::Load(format!("cannot {what} the runner: {error}"));
-        let decided = [SPIN.0, "OMP_WAIT_POLICY"].iter().any(|name| std::env::var_os(name).is_some());
-        let mut child = Process::new(&program)
-            .args(&arguments)
-            .envs((!decided).then_some(SPIN))
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()
-            .map_err(|error| failed("start", error))?;
-        let (Some(stdin), Some(stdout), Some(stderr)) = (child.stdin.take(), child.stdout.take(), child.stderr.take())
-        else {
-            return Err(EngineError::Load("the runner has no pipes".into()));
-        };
-        let last_words = tokio::spawn(log(stderr));
-        let mut events = FramedRead::new(stdout, protocol::codec());
+    async fn start(program: &Program, spec: LoadSpec) -> Result<Self, EngineError> {
+        let started = program.start();
+        let Spawned { commands: pipe, mut events, process } =
+            started.map_err(|error| EngineError::Load(format!("cannot start the runner: {error}")))?;
 
         let (commands, queue) = mpsc::unbounded_channel();
         commands.send(Command::Load(Box::new(spec))).ok();
-        tokio::spawn(write(stdin, queue));
-        let report = match next(&mut events).await {
+        tokio::spawn(write(pipe, queue));
+        let report = match events.next().await {
             Some(Event::Loaded(report)) => *report,
             Some(Event::LoadFailed(error)) => return Err(error),
             Some(_) => return Err(EngineError::Load("the runner spoke out of turn".into())),
             None => {
-                return Err(EngineError::Load(match last_rites(child, last_words).await {
+                return Err(EngineError::Load(match process.last_rites().await {
                     EngineError::Died(words) => format!("model runner has terminated while loading: {words}"),
                     other => other.to_string(),
                 }));
@@ -189,7 +164,7 @@ impl ProcessRunner {
             commands,
         });
         let (end, ended) = oneshot::channel();
-        tokio::spawn(pump(child, events, last_words, shared.clone(), ended));
+        tokio::spawn(pump(process, events, shared.clone(), ended));
         Ok(Self { report, shared, _end: end })
     }
 }
@@ -250,54 +225,32 @@ fn answer<T: Send + 'static>(
     async move { reply.await.unwrap_or_else(|_| Err(hold.shared.death())) }.boxed()
 }
 
-async fn next(events: &mut FramedRead<ChildStdout, tokio_util::codec::LengthDelimitedCodec>) -> Option<Event> {
-    let frame = events.next().await?;
-    match frame.and_then(|frame| protocol::decode(&frame)) {
-        Ok(event) => Some(event),
-        Err(error) => {
-            tracing::error!(%error, "a runner's frame is broken");
-            None
-        }
-    }
-}
-
 /// Sends commands until every sender is gone or the child no longer reads.
-async fn write(stdin: ChildStdin, mut queue: mpsc::UnboundedReceiver<Command>) {
-    let mut pipe = FramedWrite::new(stdin, protocol::codec());
+async fn write(mut pipe: Commands, mut queue: mpsc::UnboundedReceiver<Command>) {
     while let Some(command) = queue.recv().await {
-        let sent = match protocol::encode(&command) {
-            Ok(frame) => pipe.send(bytes::Bytes::from(frame)).await,
-            Err(error) => Err(error),
-        };
-        if sent.is_err() {
+        if pipe.send(&command).await.is_err() {
             return;
         }
     }
 }
 
 /// Owns the child: routes its events until it dies or the runner is dropped.
-async fn pump(
-    mut child: Child,
-    mut events: FramedRead<ChildStdout, tokio_util::codec::LengthDelimitedCodec>,
-    last_words: tokio::task::JoinHandle<VecDeque<String>>,
-    shared: Arc<Shared>,
-    mut ended: oneshot::Receiver<()>,
-) {
+async fn pump(mut process: Offspring, mut events: Events, shared: Arc<Shared>, mut ended: oneshot::Receiver<()>) {
     loop {
         tokio::select! {
-            event = next(&mut events) => match event {
+            event = events.next() => match event {
                 Some(event) => route(&shared, event),
                 None => break,
             },
             _ = &mut ended => {
                 // Nobody holds the runner any more, so nobody waits for an answer.
                 shared.alive.store(false, Ordering::Release);
-                child.kill().await.ok();
+                process.kill().await;
                 return;
             }
         }
     }
-    let death = last_rites(child, last_words).await;
+    let death = process.last_rites().await;
     tracing::error!(%death, "a runner died");
     *shared.death.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(death.clone());
     shared.alive.store(false, Ordering::Release);
@@ -341,39 +294,8 @@ fn route(shared: &Shared, event: Event) {
                 sink.send(Ok(text)).ok();
             }
         }
-        Event::Loaded(_) | Event::LoadFailed(_) => tracing::warn!("a runner loaded twice"),
-    }
-}
-
-/// Passes a runner's standard error on to our log and keeps its last lines.
-async fn log(stderr: ChildStderr) -> VecDeque<String> {
-    let mut lines = BufReader::new(stderr).split(b'\n');
-    let mut kept = VecDeque::new();
-    while let Ok(Some(line)) = lines.next_segment().await {
-        let line = String::from_utf8_lossy(&line).trim_end().to_owned();
-        if line.is_empty() {
-            continue;
+        Event::Loaded(_) | Event::LoadFailed(_) | Event::TensorQuantized(_) | Event::Quantized(_) => {
+            tracing::warn!("a runner spoke out of turn");
         }
-        tracing::debug!(target: "hanzod::runner", "{line}");
-        if kept.len() == LAST_WORDS {
-            kept.pop_front();
-        }
-        kept.push_back(line);
     }
-    kept
-}
-
-/// Waits for a child that has closed its pipe, and says how it ended.
-async fn last_rites(mut child: Child, last_words: tokio::task::JoinHandle<VecDeque<String>>) -> EngineError {
-    let status = match child.wait().await {
-        Ok(status) => status.to_string(),
-        Err(error) => error.to_string(),
-    };
-    let words = last_words.await.unwrap_or_default();
-    // llama.cpp's own complaint stands before the backtrace that follows it.
-    let telling = words.iter().rev().find(|line| line.contains("rror") || line.contains("GGML_ASSERT"));
-    EngineError::Died(match telling.or(words.back()) {
-        Some(line) => format!("{status}: {line}"),
-        None => status,
-    })
 }

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use tokio_util::codec::LengthDelimitedCodec;
 
 use super::event::{EngineError, RunnerReport, StepEvent};
+use super::quantize::QuantizeSpec;
 use super::request::{EmbedReply, EmbedRequest, GenerateRequest, LoadSpec};
 
 /// The number of a request, unique in its runner's life.
@@ -20,8 +21,10 @@ const LARGEST_FRAME: usize = 1 << 30;
 /// What the server asks of a runner.
 #[derive(Debug, Serialize, Deserialize)]
 pub enum Command {
-    /// Comes first, once.
+    /// Comes first, once: the runner then serves the model.
     Load(Box<LoadSpec>),
+    /// Or this comes first, and is all that is asked.
+    Quantize(QuantizeSpec),
     Generate { sequence: SequenceId, request: Box<GenerateRequest> },
     Embed { sequence: SequenceId, request: EmbedRequest },
     Tokenize { sequence: SequenceId, text: String, add_special: bool },
@@ -35,6 +38,10 @@ pub enum Command {
 pub enum Event {
     Loaded(Box<RunnerReport>),
     LoadFailed(EngineError),
+    /// The tensor of this name is done.
+    TensorQuantized(String),
+    /// The output is whole, or it is not to be used.
+    Quantized(Result<(), EngineError>),
     Step { sequence: SequenceId, step: StepEvent },
     Embedded { sequence: SequenceId, reply: EmbedReply },
     Tokens { sequence: SequenceId, tokens: Vec<u32> },

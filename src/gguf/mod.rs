@@ -14,7 +14,7 @@ mod value;
 mod tests;
 
 pub use error::GgufError;
-pub use file_type::{file_type_name, parameter_size};
+pub use file_type::{FileType, Making, file_type_name, parameter_size};
 pub use metadata::{GgufKind, Metadata};
 pub use tensor::{Tensor, TensorType};
 pub use value::{Array, Elements, Value, ValueType};

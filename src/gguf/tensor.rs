@@ -67,6 +67,11 @@ impl TensorType {
         self.name
     }
 
+    /// Numbers share a scale in blocks, so that something of each was lost.
+    pub fn is_quantized(self) -> bool {
+        self.block > 1
+    }
+
     /// Bytes of a tensor of this shape, innermost dimension first; `None` when its rows do not fill whole blocks or it
     /// is larger than can be counted.
     fn size(self, shape: &[u64]) -> Option<u64> {

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use sha2::{Digest as _, Sha256};
-use tempfile::NamedTempFile;
+use tempfile::{NamedTempFile, TempPath};
 
 use super::layout::sync_folder;
 use super::{Layout, StoreError};
@@ -69,6 +69,17 @@ impl Blobs {
             hash: Sha256::new(),
             blobs: self.clone(),
         })
+    }
+
+    /// Begins to take in content that another process writes into a file.
+    ///
+    /// # Errors
+    /// When no file can be made in the store.
+    pub fn ingest_file(&self) -> Result<IngestFile, StoreError> {
+        let folder = self.layout.blobs();
+        let file = tempfile::Builder::new().prefix("ingest-").tempfile_in(&folder);
+        let path = file.map_err(StoreError::io("write in", &folder))?.into_temp_path();
+        Ok(IngestFile { path, blobs: self.clone() })
     }
 
     /// Stores `content`. What is there already is left, and counts as used now.
@@ -206,6 +217,34 @@ impl Ingest {
     }
 }
 
+/// A file of the store that another process writes. Dropped without a commit, it leaves nothing.
+#[derive(Debug)]
+pub struct IngestFile {
+    path: TempPath,
+    blobs: Blobs,
+}
+
+impl IngestFile {
+    /// An empty file for the other process to write into.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Hashes the file, makes it visible, and gives its digest and size. The other process must be done with it.
+    ///
+    /// # Errors
+    /// When it cannot be read, synced or renamed; then nothing is left.
+    pub fn commit(self) -> Result<(Digest, u64), StoreError> {
+        let Self { path, blobs } = self;
+        let mut file = File::open(&path).map_err(StoreError::io("open", &path))?;
+        let mut hash = Sha256::new();
+        let size = io::copy(&mut file, &mut hash).map_err(StoreError::io("read", &path))?;
+        let digest = Digest::from_bytes(hash.finalize().into());
+        blobs.publish(&file, &digest, |target| path.persist(target).map_err(|error| error.error))?;
+        Ok((digest, size))
+    }
+}
+
 /// A download under way, found again after a restart. It stays when it is dropped.
 #[derive(Debug)]
 pub struct Partial {
@@ -312,6 +351,21 @@ mod tests {
         fs::write(partial.path(), b"hello").unwrap();
         partial.commit(digest).unwrap();
         assert_eq!(blobs.size(&digest), Some(5));
+    }
+
+    #[test]
+    fn a_file_of_another_writer_appears_when_it_is_committed() {
+        let (_folder, blobs) = blobs();
+        let file = blobs.ingest_file().unwrap();
+        fs::write(file.path(), b"hello").unwrap();
+        assert!(blobs.list().is_empty());
+        let digest = Digest::of(b"hello");
+        assert_eq!(file.commit().unwrap(), (digest, 5));
+        assert_eq!(blobs.read(&digest, 5).unwrap(), b"hello");
+        assert_eq!(fs::metadata(blobs.path(&digest)).unwrap().permissions().mode() & 0o777, READ_ONLY);
+
+        drop(blobs.ingest_file().unwrap());
+        assert_eq!(fs::read_dir(blobs.layout.blobs()).unwrap().count(), 1, "what is not committed goes");
     }
 
     #[test]

@@ -20,7 +20,7 @@ pub mod modelfile;
 mod tags;
 mod view;
 
-pub use blobs::{Blobs, Ingest, Partial};
+pub use blobs::{Blobs, Ingest, IngestFile, Partial};
 pub use config::ModelConfig;
 pub use details::{Capability, ModelDetails};
 pub use error::StoreError;

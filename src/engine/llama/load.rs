@@ -1,13 +1,14 @@
 //! From a [`LoadSpec`] to a model and a context of llama.cpp.
 
 use std::num::NonZeroU32;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use llama_cpp_2::context::LlamaContext;
 use llama_cpp_2::context::params::{LlamaContextParams, LlamaPoolingType};
 use llama_cpp_2::llama_backend::LlamaBackend;
 use llama_cpp_2::model::params::{LlamaModelParams, LlamaSplitMode};
 use llama_cpp_2::model::{LlamaLoraAdapter, LlamaModel};
+use tempfile::TempDir;
 
 use super::device;
 use super::log;
@@ -45,22 +46,9 @@ pub fn model(backend: &LlamaBackend, spec: &LoadSpec) -> Result<LlamaModel, Engi
     if let Some(mmap) = use_mmap {
         params = params.with_use_mmap(mmap);
     }
-    let load = |path: &Path| {
-        LlamaModel::load_from_file(backend, path, &params).map_err(|error| failed("unable to load model", error))
-    };
-    let model = match &spec.weights[..] {
-        [] => return Err(EngineError::Load("no weights are given".into())),
-        [path] => load(path)?,
-        parts => {
-            // llama.cpp finds the parts of a model by their names, which ours have lost.
-            let folder = tempfile::tempdir().map_err(|error| EngineError::Load(error.to_string()))?;
-            let name = |part: usize| folder.path().join(format!("model-{:05}-of-{:05}.gguf", part + 1, parts.len()));
-            for (index, part) in parts.iter().enumerate() {
-                link(part, &name(index)).map_err(|error| EngineError::Load(format!("{}: {error}", part.display())))?;
-            }
-            load(&name(0))?
-        }
-    };
+    let (first, _folder) = first_part(&spec.weights)?;
+    let model = LlamaModel::load_from_file(backend, &first, &params);
+    let model = model.map_err(|error| failed("unable to load model", error))?;
     if architecture(&model) == "t5" {
         return Err(EngineError::Load("models with an encoder and a decoder are not supported".into()));
     }
@@ -68,6 +56,26 @@ pub fn model(backend: &LlamaBackend, spec: &LoadSpec) -> Result<LlamaModel, Engi
         return Err(EngineError::Load("this model does not write text from left to right".into()));
     }
     Ok(model)
+}
+
+/// The file by which llama.cpp finds all parts of a model, and the folder it is in, to be held while they are read.
+///
+/// # Errors
+/// When there are no parts, or a folder of links cannot be made.
+pub fn first_part(parts: &[PathBuf]) -> Result<(PathBuf, Option<TempDir>), EngineError> {
+    match parts {
+        [] => Err(EngineError::Load("no weights are given".into())),
+        [path] => Ok((path.clone(), None)),
+        parts => {
+            // llama.cpp finds the parts of a model by their names, which ours have lost.
+            let folder = tempfile::tempdir().map_err(|error| EngineError::Load(error.to_string()))?;
+            let name = |part: usize| folder.path().join(format!("model-{:05}-of-{:05}.gguf", part + 1, parts.len()));
+            for (index, part) in parts.iter().enumerate() {
+                link(part, &name(index)).map_err(|error| EngineError::Load(format!("{}: {error}", part.display())))?;
+            }
+            Ok((name(0), Some(folder)))
+        }
+    }
 }
 
 #[cfg(unix)]

@@ -9,13 +9,14 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use llama_cpp_sys_2 as sys;
 
 /// What was learnt from the log so far.
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Heard {
     line: Vec<u8>,
     level: sys::ggml_log_level,
     error: Option<String>,
     buffers: Buffers,
     window: bool,
+    follower: Option<Box<dyn FnMut(&str) + Send>>,
 }
 
 /// Bytes of llama.cpp's buffers, by their place and use.
@@ -28,6 +29,7 @@ static HEARD: Mutex<Heard> = Mutex::new(Heard {
     error: None,
     buffers: Buffers(BTreeMap::new()),
     window: false,
+    follower: None,
 });
 
 fn heard() -> MutexGuard<'static, Heard> {
@@ -38,6 +40,11 @@ fn heard() -> MutexGuard<'static, Heard> {
 pub fn listen() {
     // SAFETY: the callback is a function and stays; it uses no user data.
     unsafe { sys::llama_log_set(Some(callback), std::ptr::null_mut()) };
+}
+
+/// Has every whole line told to `follower`, which must not call llama.cpp.
+pub fn follow(follower: impl FnMut(&str) + Send + 'static) {
+    heard().follower = Some(Box::new(follower));
 }
 
 /// The last error llama.cpp wrote.
@@ -81,6 +88,9 @@ impl Heard {
 
     fn line(&mut self, line: &str, out: &mut dyn Write) {
         self.buffers.take(line);
+        if let Some(follower) = &mut self.follower {
+            follower(line);
+        }
         self.window |= line.contains(" SWA KV cache") && !line.contains("non-SWA");
         if self.level == sys::GGML_LOG_LEVEL_ERROR {
             // "llama_model_load: error loading model: …" is worth more than the "failed to load model" after it.

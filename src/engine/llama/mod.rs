@@ -10,6 +10,7 @@ mod embed;
 mod load;
 mod log;
 mod prompt;
+mod quantize;
 mod vocab;
 
 use std::sync::mpsc::Receiver;
@@ -21,6 +22,7 @@ use super::event::EngineError;
 use super::protocol::Command;
 use super::request::LoadSpec;
 
+pub use quantize::quantize;
 use vocab::Vocab;
 
 /// llama.cpp.
@@ -67,7 +69,7 @@ fn common(vocab: &Vocab<'_>, command: Command, events: &Events) {
             Ok(text) => events.text(sequence, text),
             Err(error) => events.failed(sequence, error),
         },
-        Command::Load(_) => tracing::warn!("a second load is passed over"),
+        Command::Load(_) | Command::Quantize(_) => tracing::warn!("a runner has one task: a second one is passed over"),
         Command::Generate { .. } | Command::Embed { .. } | Command::Cancel { .. } => {}
     }
 }

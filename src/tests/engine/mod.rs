@@ -4,3 +4,5 @@
 mod llama;
 #[cfg(feature = "mistral")]
 mod mistral;
+#[cfg(feature = "llama")]
+mod quantize;

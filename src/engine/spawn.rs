@@ -1,0 +1,144 @@
+//! A child process of this same binary: how it is started, spoken with and ended, and what is told of its death.
+
+use std::collections::VecDeque;
+use std::ffi::OsString;
+use std::io;
+use std::path::PathBuf;
+use std::process::Stdio;
+
+use futures_util::{SinkExt, StreamExt};
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command as Process};
+use tokio::task::JoinHandle;
+use tokio_util::codec::{FramedRead, FramedWrite, LengthDelimitedCodec};
+
+use super::event::EngineError;
+use super::protocol::{self, Command, Event};
+
+/// Lines of a dead runner's last words that are kept.
+const LAST_WORDS: usize = 20;
+/// How long the threads of GNU's OpenMP, which llama.cpp computes with, spin for each other before they sleep. By default
+/// it is milliseconds, and on a busy machine they then spin away the very time the other thread waits for: with two busy
+/// neighbours on two cores a model was a tenth as fast. This long costs nothing on an idle one.
+const SPIN: (&str, &str) = ("GOMP_SPINCOUNT", "10000");
+
+/// What is started, and how it is told to be a runner.
+#[derive(Clone, Debug)]
+pub(super) struct Program {
+    path: PathBuf,
+    arguments: Vec<OsString>,
+}
+
+impl Program {
+    pub(super) fn new(path: PathBuf, arguments: Vec<OsString>) -> Self {
+        Self { path, arguments }
+    }
+
+    /// `hanzod runner`, of the program that is running.
+    pub(super) fn this() -> io::Result<Self> {
+        Ok(Self::new(std::env::current_exe()?, vec!["runner".into()]))
+    }
+
+    /// Must be called within a tokio runtime.
+    pub(super) fn start(&self) -> io::Result<Spawned> {
+        let decided = [SPIN.0, "OMP_WAIT_POLICY"].iter().any(|name| std::env::var_os(name).is_some());
+        let mut child = Process::new(&self.path)
+            .args(&self.arguments)
+            .envs((!decided).then_some(SPIN))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()?;
+        let (Some(stdin), Some(stdout), Some(stderr)) = (child.stdin.take(), child.stdout.take(), child.stderr.take())
+        else {
+            return Err(io::Error::other("it has no pipes"));
+        };
+        Ok(Spawned {
+            commands: Commands(FramedWrite::new(stdin, protocol::codec())),
+            events: Events(FramedRead::new(stdout, protocol::codec())),
+            process: Offspring { child, last_words: tokio::spawn(log(stderr)) },
+        })
+    }
+}
+
+/// A runner that was just started.
+pub(super) struct Spawned {
+    pub(super) commands: Commands,
+    pub(super) events: Events,
+    pub(super) process: Offspring,
+}
+
+/// The pipe to a runner. When it is dropped, the runner ends.
+pub(super) struct Commands(FramedWrite<ChildStdin, LengthDelimitedCodec>);
+
+impl Commands {
+    /// # Errors
+    /// When the runner no longer reads.
+    pub(super) async fn send(&mut self, command: &Command) -> io::Result<()> {
+        self.0.send(bytes::Bytes::from(protocol::encode(command)?)).await
+    }
+}
+
+/// The pipe from a runner.
+pub(super) struct Events(FramedRead<ChildStdout, LengthDelimitedCodec>);
+
+impl Events {
+    /// `None` when the runner has closed the pipe or sent what is no event.
+    pub(super) async fn next(&mut self) -> Option<Event> {
+        let frame = self.0.next().await?;
+        match frame.and_then(|frame| protocol::decode(&frame)) {
+            Ok(event) => Some(event),
+            Err(error) => {
+                tracing::error!(%error, "a runner's frame is broken");
+                None
+            }
+        }
+    }
+}
+
+/// The process itself. Dropped, it is killed.
+pub(super) struct Offspring {
+    child: Child,
+    last_words: JoinHandle<VecDeque<String>>,
+}
+
+impl Offspring {
+    /// Kills it and waits until it is gone.
+    pub(super) async fn kill(&mut self) {
+        self.child.kill().await.ok();
+    }
+
+    /// Waits for a child that has closed its pipe, and says how it ended.
+    pub(super) async fn last_rites(mut self) -> EngineError {
+        let status = match self.child.wait().await {
+            Ok(status) => status.to_string(),
+            Err(error) => error.to_string(),
+        };
+        let words = self.last_words.await.unwrap_or_default();
+        // llama.cpp's own complaint stands before the backtrace that follows it.
+        let telling = words.iter().rev().find(|line| line.contains("rror") || line.contains("GGML_ASSERT"));
+        EngineError::Died(match telling.or(words.back()) {
+            Some(line) => format!("{status}: {line}"),
+            None => status,
+        })
+    }
+}
+
+/// Passes a runner's standard error on to our log and keeps its last lines.
+async fn log(stderr: ChildStderr) -> VecDeque<String> {
+    let mut lines = BufReader::new(stderr).split(b'\n');
+    let mut kept = VecDeque::new();
+    while let Ok(Some(line)) = lines.next_segment().await {
+        let line = String::from_utf8_lossy(&line).trim_end().to_owned();
+        if line.is_empty() {
+            continue;
+        }
+        tracing::debug!(target: "hanzod::runner", "{line}");
+        if kept.len() == LAST_WORDS {
+            kept.pop_front();
+        }
+        kept.push_back(line);
+    }
+    kept
+}
