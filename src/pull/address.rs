@@ -50,11 +50,7 @@ fn reach_v6(address: Ipv6Addr) -> Reach {
 /// The address that stands in the URL itself, if it is one.
 pub(super) fn literal(url: &Url) -> Option<IpAddr> {
     let host = url.host_str()?;
-    host.strip_prefix('[')
-        .and_then(|host| host.strip_suffix(']'))
-        .unwrap_or(host)
-        .parse()
-        .ok()
+    host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host).parse().ok()
 }
 
 pub(super) fn is_loopback(url: &Url) -> bool {
@@ -121,13 +117,7 @@ mod tests {
 
     #[test]
     fn addresses_by_reach() {
-        let public = [
-            "1.1.1.1",
-            "172.32.0.1",
-            "100.128.0.1",
-            "2606:4700::1111",
-            "64:ff9b::101:101",
-        ];
+        let public = ["1.1.1.1", "172.32.0.1", "100.128.0.1", "2606:4700::1111", "64:ff9b::101:101"];
         let private = [
             "127.0.0.1",
             "10.1.2.3",
@@ -144,17 +134,8 @@ mod tests {
             "2002:7f00:1::",
             "ff02::1",
         ];
-        let link = [
-            "169.254.169.254",
-            "fe80::1",
-            "::ffff:169.254.169.254",
-            "64:ff9b::a9fe:a9fe",
-        ];
-        for (addresses, expected) in [
-            (&public[..], Reach::Public),
-            (&private, Reach::Private),
-            (&link, Reach::Link),
-        ] {
+        let link = ["169.254.169.254", "fe80::1", "::ffff:169.254.169.254", "64:ff9b::a9fe:a9fe"];
+        for (addresses, expected) in [(&public[..], Reach::Public), (&private, Reach::Private), (&link, Reach::Link)] {
             for address in addresses {
                 assert_eq!(reach(address.parse().unwrap()), expected, "{address}");
             }
@@ -166,5 +147,15 @@ mod tests {
         let loopback = |url: &str| is_loopback(&Url::parse(url).unwrap());
         assert!(loopback("http://localhost:5000/") && loopback("http://127.8.0.1/") && loopback("http://[::1]/"));
         assert!(!loopback("http://localhost.example/") && !loopback("http://10.0.0.1/"));
+    }
+
+    #[tokio::test]
+    async fn a_guarded_name_has_no_private_address() {
+        let resolver = Resolver::default();
+        let name = || "localhost".parse().unwrap();
+        assert!(resolver.resolve(name()).await.is_ok());
+        resolver.guard("LOCALHOST");
+        assert!(resolver.resolve(name()).await.is_err());
+        assert!(is_private(&Url::parse("https://localhost/").unwrap()).await);
     }
 }

@@ -64,10 +64,9 @@ impl Credentials {
     /// The value of `Authorization`.
     pub(super) fn header(&self) -> Secret {
         match self {
-            Self::Basic { user, password } => Secret(format!(
-                "Basic {}",
-                STANDARD.encode(format!("{user}:{}", password.expose()))
-            )),
+            Self::Basic { user, password } => {
+                Secret(format!("Basic {}", STANDARD.encode(format!("{user}:{}", password.expose()))))
+            }
             Self::Token(token) => Secret(format!("Bearer {}", token.expose())),
         }
     }
@@ -84,11 +83,7 @@ pub(super) fn authorization(secret: &Secret) -> Result<(reqwest::header::HeaderN
 /// What a registry said with a 401.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Challenge {
-    Bearer {
-        realm: String,
-        service: Option<String>,
-        scope: Option<String>,
-    },
+    Bearer { realm: String, service: Option<String>, scope: Option<String> },
     Basic,
 }
 
@@ -105,11 +100,7 @@ impl Challenge {
             if scheme.eq_ignore_ascii_case("bearer") {
                 let mut values = parameters(rest);
                 let realm = values.remove("realm")?;
-                return Some(Self::Bearer {
-                    realm,
-                    service: values.remove("service"),
-                    scope: values.remove("scope"),
-                });
+                return Some(Self::Bearer { realm, service: values.remove("service"), scope: values.remove("scope") });
             }
         }
         basic
@@ -190,9 +181,7 @@ impl Auth {
     ) -> Result<Secret, PullError> {
         let own = self.credentials(&host_of(registry));
         let Challenge::Bearer { realm, service, scope } = &challenge else {
-            let own = own
-                .filter(|own| matches!(own, Credentials::Basic { .. }))
-                .map(Credentials::header);
+            let own = own.filter(|own| matches!(own, Credentials::Basic { .. })).map(Credentials::header);
             return own.filter(|own| Some(own) != refused).ok_or(PullError::Unauthorized);
         };
         let entry = (registry.origin().ascii_serialization(), challenge.clone());
@@ -201,9 +190,7 @@ impl Auth {
             return Ok(token);
         }
         let realm = self.realm(registry, realm)?;
-        let token = self
-            .token(http, &realm, service.as_deref(), scope.as_deref(), own)
-            .await?;
+        let token = self.token(http, &realm, service.as_deref(), scope.as_deref(), own).await?;
         let token = Secret(format!("Bearer {}", token.expose()));
         self.tokens().insert(entry, token.clone());
         Ok(token)
@@ -211,19 +198,11 @@ impl Auth {
 
     /// The token server's address, if it may speak for the registry: one of the same host, or one that was configured.
     fn realm(&self, registry: &Url, realm: &str) -> Result<Url, PullError> {
-        let url = registry
-            .join(realm)
-            .map_err(|_| PullError::Broken("a realm that is no address".into()))?;
+        let url = registry.join(realm).map_err(|_| PullError::Broken("a realm that is no address".into()))?;
         let (theirs, ours) = (host_of(&url), host_of(registry));
-        let configured = self
-            .realms
-            .iter()
-            .any(|(registry, realm)| *registry == ours && *realm == theirs);
+        let configured = self.realms.iter().any(|(registry, realm)| *registry == ours && *realm == theirs);
         if theirs != ours && !configured {
-            return Err(PullError::Realm {
-                realm: theirs,
-                original: ours,
-            });
+            return Err(PullError::Realm { realm: theirs, original: ours });
         }
         super::http::target(registry, url.as_str())
     }
@@ -268,16 +247,11 @@ impl Auth {
 /// The query in the order of its keys, as the signature covers it.
 fn token_url(realm: &Url, service: Option<&str>, scope: Option<&str>) -> Result<Url, PullError> {
     let random: [u8; 16] = key::random().map_err(|error| PullError::Client(error.to_string()))?;
-    let now = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |now| now.as_secs());
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs());
     let mut values: Vec<(String, String)> = realm.query_pairs().into_owned().collect();
     let mut add = |key: &str, value: &str| values.push((key.to_owned(), value.to_owned()));
     service.into_iter().for_each(|service| add("service", service));
-    scope
-        .into_iter()
-        .flat_map(str::split_ascii_whitespace)
-        .for_each(|scope| add("scope", scope));
+    scope.into_iter().flat_map(str::split_ascii_whitespace).for_each(|scope| add("scope", scope));
     add("ts", &now.to_string());
     add("nonce", &URL_SAFE_NO_PAD.encode(random));
     values.sort_by(|one, other| one.0.cmp(&other.0));
@@ -293,7 +267,7 @@ async fn fetch_token(http: &Http, url: &Url, proof: Option<&Secret>) -> Result<S
         access_token: Option<String>,
     }
     // The realm is on the registry's own host, or configured: somebody at our side named it.
-    let mut request = http.request(Method::GET, url, Named::ByUser)?;
+    let mut request = http.request(Method::GET, url, Named::User)?;
     if let Some(proof) = proof {
         let (name, value) = authorization(proof)?;
         request = request.header(name, value);
@@ -308,9 +282,7 @@ async fn fetch_token(http: &Http, url: &Url, proof: Option<&Secret>) -> Result<S
     let body = http.body(response, LONGEST_TOKEN).await?;
     let answer: Option<Answer> = serde_json::from_slice(&body).ok();
     let token = answer.and_then(|answer| answer.token.filter(|token| !token.is_empty()).or(answer.access_token));
-    token
-        .map(Secret)
-        .ok_or_else(|| PullError::Broken("an answer without a token".into()))
+    token.map(Secret).ok_or_else(|| PullError::Broken("an answer without a token".into()))
 }
 
 #[cfg(test)]
@@ -334,26 +306,13 @@ mod tests {
             })
         };
         let full = "Bearer realm=\"https://a/t\",service=\"a\",scope=\"repository:b:pull,push repository:c:pull\"";
-        assert_eq!(
-            read(&[full]),
-            bearer(
-                "https://a/t",
-                Some("a"),
-                Some("repository:b:pull,push repository:c:pull")
-            )
-        );
-        assert_eq!(
-            read(&["Basic realm=\"x\"", "bearer Realm=/t , error=\"a\\\"b,c=\""]),
-            bearer("/t", None, None)
-        );
+        assert_eq!(read(&[full]), bearer("https://a/t", Some("a"), Some("repository:b:pull,push repository:c:pull")));
+        assert_eq!(read(&["Basic realm=\"x\"", "bearer Realm=/t , error=\"a\\\"b,c=\""]), bearer("/t", None, None));
         assert_eq!(read(&["Basic realm=\"x\""]), Some(Challenge::Basic));
         for bad in ["", "Bearer", "Bearer realm", "Bearer =\"", "Negotiate x"] {
             assert_eq!(read(&[bad]), None, "{bad}");
         }
-        assert_eq!(
-            read(&["Bearer realm=\"unterminated"]),
-            bearer("unterminated", None, None)
-        );
+        assert_eq!(read(&["Bearer realm=\"unterminated"]), bearer("unterminated", None, None));
     }
 
     #[test]
@@ -362,20 +321,13 @@ mod tests {
         let url = token_url(&realm, Some("s"), Some("repository:b:pull repository:c:push")).unwrap();
         let keys: Vec<_> = url.query_pairs().map(|(key, _)| key.into_owned()).collect();
         assert_eq!(keys, ["nonce", "scope", "scope", "service", "ts", "zone"]);
-        assert!(
-            url.as_str()
-                .contains("scope=repository%3Ab%3Apull&scope=repository%3Ac%3Apush"),
-            "{url}"
-        );
+        assert!(url.as_str().contains("scope=repository%3Ab%3Apull&scope=repository%3Ac%3Apush"), "{url}");
         assert_ne!(url, token_url(&realm, Some("s"), None).unwrap());
     }
 
     #[test]
     fn secrets_show_as_stars() {
-        let credentials = Credentials::Basic {
-            user: "me".into(),
-            password: Secret::new("hunter2".into()),
-        };
+        let credentials = Credentials::Basic { user: "me".into(), password: Secret::new("hunter2".into()) };
         assert_eq!(format!("{credentials:?}"), "Basic { user: \"me\", password: *** }");
         assert!(!format!("{:?}", authorization(&credentials.header()).unwrap()).contains("bWU6"));
     }

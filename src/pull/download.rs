@@ -87,9 +87,7 @@ impl Puller {
                 // A server that cannot be reached is told at once; one that is busy gets time.
                 Err(error) if error.is_overload() && failures < self.settings().retries => {
                     failures += 1;
-                    let wait = error
-                        .retry_after()
-                        .unwrap_or_else(|| backoff(self.settings(), failures));
+                    let wait = error.retry_after().unwrap_or_else(|| backoff(self.settings(), failures));
                     tokio::time::sleep(wait).await;
                 }
                 ended => break ended?,

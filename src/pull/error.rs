@@ -16,11 +16,7 @@ pub enum PullError {
     NotFound,
     /// The server's refusal; `body` is its beginning, without control characters.
     #[error("{status}: {body}")]
-    Status {
-        status: u16,
-        body: String,
-        retry_after: Option<Duration>,
-    },
+    Status { status: u16, body: String, retry_after: Option<Duration> },
     #[error("unauthorized: access denied")]
     Unauthorized,
     #[error("realm host \"{realm}\" does not match original host \"{original}\"")]
@@ -31,11 +27,7 @@ pub enum PullError {
     DigestMismatch { expected: Digest, actual: Digest },
     /// The manifest and the server disagree on a blob's length.
     #[error("blob {digest} is {actual} bytes long, and the manifest says {expected}")]
-    Size {
-        digest: Digest,
-        expected: u64,
-        actual: String,
-    },
+    Size { digest: Digest, expected: u64, actual: String },
     #[error("this model requires MLX support, but the MLX runtime is not available")]
     Tensors,
     #[error("not enough disk space: {needed} bytes are needed, {free} are free")]
@@ -78,10 +70,7 @@ impl PullError {
 
     /// Another try may help.
     pub(super) fn is_transient(&self) -> bool {
-        matches!(
-            self,
-            Self::Transport(_) | Self::Stalled(_) | Self::Broken(_) | Self::Status { .. } | Self::NotFound
-        )
+        matches!(self, Self::Transport(_) | Self::Stalled(_) | Self::Broken(_) | Self::Status { .. } | Self::NotFound)
     }
 
     /// The server was reached and says no; asking the same again will not help.

@@ -32,11 +32,11 @@ pub(super) struct Http {
 /// Who named the host of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Named {
-    ByUser,
+    User,
     /// By a registry on the internet, which must not lead us to private addresses.
-    ByPublicServer,
+    PublicServer,
     /// By a registry in a private network, whose store may well be next to it.
-    ByPrivateServer,
+    PrivateServer,
 }
 
 impl Http {
@@ -62,27 +62,20 @@ impl Http {
 
     /// Begins a request, if its host may be asked.
     pub(super) fn request(&self, method: Method, url: &Url, named: Named) -> Result<RequestBuilder, PullError> {
-        let refuse = |why: &'static str| PullError::Refused {
-            host: host_of(url),
-            why,
-        };
+        let refuse = |why: &'static str| PullError::Refused { host: host_of(url), why };
         match address::literal(url).map(address::reach) {
             Some(Reach::Link) => return Err(refuse("a link-local address")),
-            Some(Reach::Private) if named == Named::ByPublicServer => return Err(refuse("a private address")),
+            Some(Reach::Private) if named == Named::PublicServer => return Err(refuse("a private address")),
             _ => {}
         }
-        if named == Named::ByPublicServer {
+        if named == Named::PublicServer {
             if address::is_loopback(url) {
                 return Err(refuse("a private address"));
             }
             self.resolver.guard(url.host_str().unwrap_or_default());
             return Ok(self.led.request(method, url.clone()));
         }
-        let client = if address::is_loopback(url) {
-            &self.local
-        } else {
-            &self.named
-        };
+        let client = if address::is_loopback(url) { &self.local } else { &self.named };
         Ok(client.request(method, url.clone()))
     }
 
@@ -100,7 +93,7 @@ impl Http {
 
     /// True unless the connection fails before HTTP begins, as TLS does on a port that speaks plain HTTP.
     pub(super) async fn speaks_tls(&self, url: &Url) -> Result<bool, PullError> {
-        let request = self.request(Method::GET, url, Named::ByUser)?;
+        let request = self.request(Method::GET, url, Named::User)?;
         let answer = tokio::time::timeout(self.patience, request.send()).await;
         Ok(!matches!(answer, Ok(Err(error)) if error.is_connect()))
     }
@@ -110,11 +103,7 @@ impl Http {
         let url = response.url().clone();
         let read = async {
             let mut bytes = Vec::new();
-            while let Some(chunk) = response
-                .chunk()
-                .await
-                .map_err(|error| transport(&Method::GET, &url, error))?
-            {
+            while let Some(chunk) = response.chunk().await.map_err(|error| transport(&Method::GET, &url, error))? {
                 if bytes.len() + chunk.len() > limit {
                     return Err(PullError::Broken(format!("its body is longer than {limit} bytes")));
                 }
@@ -141,11 +130,7 @@ impl Http {
         };
         tokio::time::timeout(self.patience, read).await.ok();
         let text = String::from_utf8_lossy(&bytes).replace(char::is_control, " ");
-        PullError::Status {
-            status,
-            body: text.trim().to_owned(),
-            retry_after,
-        }
+        PullError::Status { status, body: text.trim().to_owned(), retry_after }
     }
 }
 
@@ -161,15 +146,8 @@ pub(super) fn next_hop(from: &Url, response: &Response) -> Result<Option<Url>, P
 
 /// The address that `location` names, if a server at `from` may name it.
 pub(super) fn target(from: &Url, location: &str) -> Result<Url, PullError> {
-    let to = from
-        .join(location)
-        .map_err(|_| PullError::Broken("a location that is no address".into()))?;
-    let refuse = |why| {
-        Err(PullError::Refused {
-            host: host_of(&to),
-            why,
-        })
-    };
+    let to = from.join(location).map_err(|_| PullError::Broken("a location that is no address".into()))?;
+    let refuse = |why| Err(PullError::Refused { host: host_of(&to), why });
     match (from.scheme(), to.scheme()) {
         ("https", "http") => refuse("a redirect from https to http"),
         (_, "http" | "https") if !to.username().is_empty() || to.password().is_some() => {
@@ -183,8 +161,7 @@ pub(super) fn target(from: &Url, location: &str) -> Result<Url, PullError> {
 /// `host` or `host:port`, as the address has it.
 pub(super) fn host_of(url: &Url) -> String {
     let host = url.host_str().unwrap_or_default();
-    url.port()
-        .map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
+    url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
 }
 
 fn retry_after(headers: &HeaderMap) -> Option<Duration> {
@@ -208,10 +185,7 @@ pub(super) fn transport(method: &Method, url: &Url, error: reqwest::Error) -> Pu
     let refused = error.is_connect() && io_kind(&error) == Some(std::io::ErrorKind::ConnectionRefused);
     let why = if refused {
         let port = url.port_or_known_default().unwrap_or_default();
-        format!(
-            "dial tcp {}:{port}: connect: connection refused",
-            url.host_str().unwrap_or_default()
-        )
+        format!("dial tcp {}:{port}: connect: connection refused", url.host_str().unwrap_or_default())
     } else {
         cause(error)
     };
@@ -248,17 +222,8 @@ mod tests {
         let secure = Url::parse("https://a.example/v2/x").unwrap();
         let plain = Url::parse("http://a.example/v2/x").unwrap();
         assert_eq!(target(&secure, "/y?z=1").unwrap().as_str(), "https://a.example/y?z=1");
-        assert_eq!(
-            target(&plain, "https://b.example/").unwrap().as_str(),
-            "https://b.example/"
-        );
-        for bad in [
-            "http://a.example/",
-            "https://u:p@b.example/",
-            "file:///etc/passwd",
-            "//u@b.example",
-            "https://",
-        ] {
+        assert_eq!(target(&plain, "https://b.example/").unwrap().as_str(), "https://b.example/");
+        for bad in ["http://a.example/", "https://u:p@b.example/", "file:///etc/passwd", "//u@b.example", "https://"] {
             assert!(target(&secure, bad).is_err(), "{bad}");
         }
     }
@@ -274,5 +239,17 @@ mod tests {
         assert_eq!(wait("999999"), Some(LONGEST_WAIT));
         assert_eq!(wait("Wed, 21 Oct 2015 07:28:00 GMT"), None);
         assert_eq!(wait("soon"), None);
+    }
+
+    #[test]
+    fn a_public_server_does_not_lead_to_private_addresses() {
+        let http = Http::new(&PullSettings::new("key".into())).unwrap();
+        let may = |url: &str, named| http.request(Method::GET, &Url::parse(url).unwrap(), named).is_ok();
+        for private in ["http://127.0.0.1/", "http://localhost:80/", "http://[::1]/", "https://10.0.0.1/"] {
+            assert!(!may(private, Named::PublicServer), "{private}");
+            assert!(may(private, Named::PrivateServer) && may(private, Named::User), "{private}");
+        }
+        assert!(may("https://1.1.1.1/", Named::PublicServer));
+        assert!(!may("http://169.254.169.254/", Named::User) && !may("http://[fe80::1]/", Named::PrivateServer));
     }
 }

@@ -23,16 +23,11 @@ pub(super) struct Key(SigningKey);
 impl Key {
     /// Reads the key at `path`; makes one, and its `.pub`, where there is none.
     pub(super) fn load_or_create(path: &Path) -> Result<Self, PullError> {
-        let failed = |why: String| PullError::Key {
-            path: path.display().to_string(),
-            why,
-        };
+        let failed = |why: String| PullError::Key { path: path.display().to_string(), why };
         match OpenOptions::new().read(true).open(path) {
             Ok(file) => {
                 let mut text = String::new();
-                file.take(LONGEST)
-                    .read_to_string(&mut text)
-                    .map_err(|error| failed(error.to_string()))?;
+                file.take(LONGEST).read_to_string(&mut text).map_err(|error| failed(error.to_string()))?;
                 Self::decode(&text).map_err(|why| failed(why.into()))
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -53,11 +48,7 @@ impl Key {
         let key = Self(SigningKey::from_bytes(&random()?));
         let fresh = path.with_extension(format!("new-{}", std::process::id()));
         fs::remove_file(&fresh).ok();
-        let mut file = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(&fresh)?;
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&fresh)?;
         file.write_all(key.encode(random()?).as_bytes())?;
         file.sync_all()?;
         let linked = fs::hard_link(&fresh, path);
@@ -121,10 +112,7 @@ impl Key {
     fn decode(text: &str) -> Result<Self, &'static str> {
         const BROKEN: &str = "it is no OpenSSH key";
         let text = text.trim();
-        let body = text
-            .strip_prefix(BEGIN)
-            .and_then(|text| text.strip_suffix(END))
-            .ok_or(BROKEN)?;
+        let body = text.strip_prefix(BEGIN).and_then(|text| text.strip_suffix(END)).ok_or(BROKEN)?;
         let body: String = body.split_ascii_whitespace().collect();
         let blob = STANDARD.decode(body).map_err(|_| BROKEN)?;
         let mut rest = blob.strip_prefix(MAGIC).ok_or(BROKEN)?;
@@ -188,10 +176,7 @@ mod tests {
         let read = Key::load_or_create(&path).unwrap();
         assert_eq!(made.0.to_bytes(), read.0.to_bytes());
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
-        assert_eq!(
-            fs::read_to_string(path.with_extension("pub")).unwrap(),
-            read.public_line()
-        );
+        assert_eq!(fs::read_to_string(path.with_extension("pub")).unwrap(), read.public_line());
         assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 2);
     }
 
@@ -199,18 +184,10 @@ mod tests {
     fn reads_what_openssh_writes() {
         let key = Key::decode(FOREIGN).unwrap();
         assert!(key.public_line().trim_end() == FOREIGN_PUBLIC, "{}", key.public_line());
-        assert_eq!(
-            Key::decode(&key.encode([7; 32])).unwrap().public_line(),
-            key.public_line()
-        );
+        assert_eq!(Key::decode(&key.encode([7; 32])).unwrap().public_line(), key.public_line());
         let cut = FOREIGN.len() / 2;
-        for bad in [
-            "",
-            BEGIN,
-            &FOREIGN[..cut],
-            &format!("{BEGIN}\nAAAA\n{END}"),
-            &FOREIGN.replacen("AAAA", "////", 1),
-        ] {
+        for bad in ["", BEGIN, &FOREIGN[..cut], &format!("{BEGIN}\nAAAA\n{END}"), &FOREIGN.replacen("AAAA", "////", 1)]
+        {
             assert!(Key::decode(bad).is_err(), "{bad}");
         }
     }
@@ -223,9 +200,6 @@ mod tests {
         let (public, signature) = header.split_once(':').unwrap();
         assert!(key.public_line().contains(public));
         let signature = Signature::from_slice(&STANDARD.decode(signature).unwrap()).unwrap();
-        key.0
-            .verifying_key()
-            .verify(b"GET,https://a.example/token?x=1,hash", &signature)
-            .unwrap();
+        key.0.verifying_key().verify(b"GET,https://a.example/token?x=1,hash", &signature).unwrap();
     }
 }

@@ -14,6 +14,7 @@ mod error;
 mod event;
 mod http;
 mod key;
+mod push;
 mod registry;
 mod transfer;
 
@@ -42,6 +43,8 @@ pub struct PullSettings {
     pub user_agent: String,
     /// The ed25519 key, in OpenSSH's form; made when it is first needed and missing.
     pub key: PathBuf,
+    /// The only registries that are spoken to; `None` for all, as Ollama has it.
+    pub hosts: Option<Vec<String>>,
     /// By the registry's host, with its port where the name has one.
     pub credentials: HashMap<String, Credentials>,
     /// Registries (first) whose tokens come from another host (second).
@@ -63,6 +66,8 @@ pub struct PullSettings {
     pub streams: usize,
     /// Bytes in one request.
     pub range: RangeInclusive<u64>,
+    /// Bytes between two syncs of a download: what a power cut may cost.
+    pub sync: u64,
     /// Bytes in one request of a push.
     pub upload: u64,
     /// Bytes of the disk that a pull leaves free.
@@ -76,6 +81,7 @@ impl PullSettings {
         Self {
             user_agent: user_agent(),
             key,
+            hosts: None,
             credentials: HashMap::new(),
             realms: Vec::new(),
             connect: Duration::from_secs(15),
@@ -87,6 +93,7 @@ impl PullSettings {
             backoff: Duration::from_secs(1),
             streams: 8,
             range: 8 << 20..=32 << 20,
+            sync: 64 << 20,
             upload: 64 << 20,
             reserve: 64 << 20,
             tick: Duration::from_millis(60),
@@ -104,10 +111,7 @@ fn user_agent() -> String {
         "macos" => "darwin",
         other => other,
     };
-    format!(
-        "ollama/{OLLAMA_VERSION} ({arch} {system}) hanzod/{}",
-        env!("CARGO_PKG_VERSION")
-    )
+    format!("ollama/{OLLAMA_VERSION} ({arch} {system}) hanzod/{}", env!("CARGO_PKG_VERSION"))
 }
 
 /// Brings models into a store and out of it. Clones share their connections, tokens and transfers.
@@ -158,6 +162,11 @@ impl Puller {
     }
 
     async fn registry(&self, name: &ModelName, insecure: bool) -> Result<registry::Registry, PullError> {
+        let hosts = self.inner.settings.hosts.as_ref();
+        if hosts.is_some_and(|hosts| !hosts.iter().any(|host| host.eq_ignore_ascii_case(name.host()))) {
+            let why = "not among the registries that are allowed";
+            return Err(PullError::Refused { host: name.host().to_owned(), why });
+        }
         let make = || http::Http::new(&self.inner.settings).map(Arc::new);
         let http = self.inner.http.get_or_init(make).clone()?;
         registry::Registry::open(http, self.inner.auth.clone(), name, insecure).await

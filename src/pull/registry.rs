@@ -28,6 +28,7 @@ pub(super) struct Registry {
     auth: SharedAuth,
     /// Scheme, host and port.
     base: Url,
+    host: String,
     repository: String,
     reference: String,
     /// A std mutex: held to read or replace the value.
@@ -51,10 +52,7 @@ impl Registry {
     ) -> Result<Self, PullError> {
         let url = |scheme: &str| {
             let url = Url::parse(&format!("{scheme}://{}/", name.host()));
-            url.map_err(|_| PullError::Refused {
-                host: name.host().to_owned(),
-                why: "not the name of a host",
-            })
+            url.map_err(|_| PullError::Refused { host: name.host().to_owned(), why: "not the name of a host" })
         };
         let mut base = url(if insecure { "http" } else { "https" })?;
         if !insecure && address::is_loopback(&base) && !http.speaks_tls(&base).await? {
@@ -68,6 +66,7 @@ impl Registry {
             http,
             auth,
             base,
+            host: name.host().to_owned(),
             repository: format!("{}/{}", name.namespace(), name.model()),
             reference: name.tag().to_owned(),
             shown: Mutex::new(shown),
@@ -95,25 +94,25 @@ impl Registry {
         url.origin() == self.base.origin()
     }
 
+    /// Whether a name with this host is one of ours.
+    pub(super) fn is_named(&self, host: &str) -> bool {
+        self.host.eq_ignore_ascii_case(host)
+    }
+
     fn shown(&self) -> Option<Secret> {
-        self.shown
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
-            .clone()
+        self.shown.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
     }
 
     /// Begins a request: with our authorization at the registry itself, without anywhere else.
     pub(super) async fn begin(&self, method: Method, url: &Url) -> Result<(RequestBuilder, Option<Secret>), PullError> {
         if !self.is_own(url) {
-            let leads = self
-                .leads
-                .get_or_init(async || match address::is_private(&self.base).await {
-                    true => Named::ByPrivateServer,
-                    false => Named::ByPublicServer,
-                });
+            let leads = self.leads.get_or_init(async || match address::is_private(&self.base).await {
+                true => Named::PrivateServer,
+                false => Named::PublicServer,
+            });
             return Ok((self.http.request(method, url, *leads.await)?, None));
         }
-        let request = self.http.request(method, url, Named::ByUser)?;
+        let request = self.http.request(method, url, Named::User)?;
         match self.shown() {
             Some(secret) => {
                 let (name, value) = auth::authorization(&secret)?;
@@ -164,10 +163,7 @@ impl Registry {
                 None => return Ok((response, url)),
             }
         }
-        Err(PullError::Refused {
-            host: http::host_of(&url),
-            why: "too many redirects",
-        })
+        Err(PullError::Refused { host: http::host_of(&url), why: "too many redirects" })
     }
 
     /// The manifest's bytes as they were served.
@@ -193,11 +189,7 @@ pub(super) struct RegistryBlob {
 
 impl RegistryBlob {
     pub(super) fn new(registry: Arc<Registry>, digest: Digest) -> Self {
-        Self {
-            registry,
-            digest,
-            direct: Mutex::default(),
-        }
+        Self { registry, digest, direct: Mutex::default() }
     }
 
     fn direct(&self) -> std::sync::MutexGuard<'_, Option<Url>> {

@@ -29,7 +29,7 @@ const DOORS: [(&str, &[&str]); 8] = [
     ("llguidance", &["engine"]),
     ("minijinja", &["prompt"]),
     ("reqwest", &["pull", "cli"]),
-    ("axum", &["api", "server.rs"]),
+    ("axum", &["api", "server.rs", "pull/tests"]),
     ("clap", &["cli", "main.rs"]),
     ("hyper", &["server.rs", "api", "pull"]),
 ];

@@ -1,4 +1,6 @@
 //! The integration tests, in one binary: rooms together, the real program, real models.
 
 mod engine;
+mod registry;
 mod house;
+mod spec;

@@ -49,11 +49,7 @@ async fn guarded(content: &Content, uses: usize, grant: impl Fn(&Seen) -> bool +
 }
 
 fn tokens(registry: &Registry) -> Vec<Seen> {
-    registry
-        .seen()
-        .into_iter()
-        .filter(|seen| seen.path == "/token")
-        .collect()
+    registry.seen().into_iter().filter(|seen| seen.path == "/token").collect()
 }
 
 #[tokio::test]
@@ -69,22 +65,11 @@ async fn a_token_for_a_signature() {
     let (public, signature) = asked[0].header("authorization").unwrap().split_once(':').unwrap();
     let public = STANDARD.decode(public).unwrap();
     let key: [u8; 32] = public[public.len() - 32..].try_into().unwrap();
-    let message = format!(
-        "GET,{}?{},{}",
-        registry.url("/token"),
-        asked[0].query,
-        STANDARD.encode(Digest::of(b"").hex())
-    );
+    let message =
+        format!("GET,{}?{},{}", registry.url("/token"), asked[0].query, STANDARD.encode(Digest::of(b"").hex()));
     let signature = Signature::from_slice(&STANDARD.decode(signature).unwrap()).unwrap();
-    VerifyingKey::from_bytes(&key)
-        .unwrap()
-        .verify_strict(message.as_bytes(), &signature)
-        .unwrap();
-    assert!(
-        asked[0]
-            .query
-            .contains("scope=repository%3Ateam%2Ftiny%3Apull&service=the+registry&ts=")
-    );
+    VerifyingKey::from_bytes(&key).unwrap().verify_strict(message.as_bytes(), &signature).unwrap();
+    assert!(asked[0].query.contains("scope=repository%3Ateam%2Ftiny%3Apull&service=the+registry&ts="));
 
     // The next pull of the same scope finds it.
     bench.pull(&registry.name()).await.1.unwrap();
@@ -151,19 +136,13 @@ async fn no_secret_follows_a_redirect() {
         _ => challenge("Basic realm=\"x\""),
     })
     .await;
-    let own = Credentials::Basic {
-        user: "me".into(),
-        password: Secret::new("hunter2".into()),
-    };
+    let own = Credentials::Basic { user: "me".into(), password: Secret::new("hunter2".into()) };
     let host = registry.address.to_string();
     let bench = Bench::with(|settings| settings.credentials = [(host, own)].into());
     bench.pull(&registry.name()).await.1.unwrap();
     bench.holds(&registry.name(), &content);
     assert!(!store.seen().is_empty() && store.seen().iter().all(|seen| seen.header("authorization").is_none()));
-    assert!(
-        Bench::new().error(&registry.name()).await.contains("unauthorized"),
-        "not without"
-    );
+    assert!(Bench::new().error(&registry.name()).await.contains("unauthorized"), "not without");
 }
 
 #[tokio::test]
@@ -175,10 +154,7 @@ async fn a_token_of_the_users_own() {
         _ => StatusCode::UNAUTHORIZED.into_response(),
     })
     .await;
-    let (host, own) = (
-        registry.address.to_string(),
-        Credentials::Token(Secret::new("mine".into())),
-    );
+    let (host, own) = (registry.address.to_string(), Credentials::Token(Secret::new("mine".into())));
     let bench = Bench::with(|settings| settings.credentials = [(host, own)].into());
     bench.pull(&registry.name()).await.1.unwrap();
     assert_eq!(registry.seen().len(), 3);

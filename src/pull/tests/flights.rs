@@ -52,9 +52,7 @@ async fn eight_clients_one_transfer() {
     let gate = Arc::new(Semaphore::new(0));
     let registry = gated(&content, &gate).await;
     let bench = Bench::new();
-    let pulls: Vec<_> = (0..8)
-        .map(|_| tokio::spawn(collect(bench.stream(&registry.name()))))
-        .collect();
+    let pulls: Vec<_> = (0..8).map(|_| tokio::spawn(collect(bench.stream(&registry.name())))).collect();
     // They all wait, for one transfer.
     while registry.seen().iter().filter(|seen| !seen.is_blob()).count() < 8 || registry.blobs_seen().is_empty() {
         tokio::task::yield_now().await;
@@ -102,6 +100,11 @@ async fn what_was_left_is_gone_on_with() {
     assert_eq!(bench.puller.transfers_under_way(), 0);
     assert!(bench.store().tags().list().is_empty());
     assert_eq!(bench.partials(), 2, "the bytes and the journal");
+    let journal = bench.store().layout().partial(&content.order[0]).with_extension("journal");
+    // A sync that had begun goes on to its end, holding the lock.
+    while !std::fs::read_to_string(&journal).unwrap().contains("\nsynced ") {
+        tokio::task::yield_now().await;
+    }
 
     let bench = bench.restarted();
     let registry = Registry::honest(&content).await;

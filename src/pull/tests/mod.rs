@@ -3,6 +3,8 @@
 mod auth;
 mod faults;
 mod flights;
+mod push;
+mod refusals;
 mod registry;
 
 use std::path::Path;
@@ -31,6 +33,7 @@ fn settings(folder: &Path) -> PullSettings {
         retries: 3,
         streams: 4,
         range: RANGE..=RANGE,
+        sync: 2 * RANGE,
         reserve: 0,
         tick: Duration::from_millis(5),
         ..PullSettings::new(folder.join("id_ed25519"))
@@ -54,10 +57,7 @@ impl Bench {
     fn restarted(self) -> Self {
         let settings = settings(self.folder.path());
         let store = Store::open(&self.folder.path().join("models")).unwrap();
-        Self {
-            puller: Puller::new(store, settings),
-            folder: self.folder,
-        }
+        Self { puller: Puller::new(store, settings), folder: self.folder }
     }
 
     fn store(&self) -> &Store {
@@ -86,16 +86,13 @@ impl Bench {
         let name = ModelName::parse(name).unwrap();
         assert_eq!(self.store().tags().bytes(&name).unwrap().0, content.manifest);
         for (digest, body) in &content.blobs {
-            assert!(
-                std::fs::read(self.store().blobs().path(digest)).unwrap() == body[..],
-                "{digest}"
-            );
+            assert!(std::fs::read(self.store().blobs().path(digest)).unwrap() == body[..], "{digest}");
         }
         assert_eq!((self.partials(), self.puller.transfers_under_way()), (0, 0));
     }
 }
 
-async fn collect(stream: impl Stream<Item = Result<PullEvent, PullError>>) -> (Vec<PullEvent>, Result<(), PullError>) {
+async fn collect<E>(stream: impl Stream<Item = Result<E, PullError>>) -> (Vec<E>, Result<(), PullError>) {
     let mut stream = std::pin::pin!(stream);
     let mut events = Vec::new();
     while let Some(event) = stream.next().await {

@@ -23,6 +23,7 @@ pub(super) struct Seen {
     pub(super) path: String,
     pub(super) query: String,
     pub(super) headers: HeaderMap,
+    pub(super) body: Bytes,
 }
 
 impl Seen {
@@ -65,15 +66,8 @@ impl Content {
         let layers: Vec<_> = bodies.iter().map(|body| blob(MediaType::Model, body)).collect();
         let manifest = Manifest::new(blob(MediaType::Config, &config), layers);
         let order = manifest.descriptors().map(|blob| blob.digest).collect();
-        let blobs = bodies
-            .into_iter()
-            .chain([config])
-            .map(|body| (Digest::of(&body), body.into()));
-        Self {
-            manifest: manifest.to_bytes().into(),
-            order,
-            blobs: blobs.collect(),
-        }
+        let blobs = bodies.into_iter().chain([config]).map(|body| (Digest::of(&body), body.into()));
+        Self { manifest: manifest.to_bytes().into(), order, blobs: blobs.collect() }
     }
 
     pub(super) fn with_manifest(mut self, manifest: impl Into<Bytes>) -> Self {
@@ -99,12 +93,8 @@ impl Content {
     /// The bytes that an honest answer would have, and how it would begin.
     pub(super) fn body(&self, seen: &Seen) -> Bytes {
         let digest = seen.path.rsplit('/').next().and_then(|name| name.parse().ok());
-        let body = digest
-            .and_then(|digest: Digest| self.blobs.get(&digest))
-            .cloned()
-            .unwrap_or_default();
-        seen.range()
-            .map_or(body.clone(), |(first, last)| body.slice(first..=last))
+        let body = digest.and_then(|digest: Digest| self.blobs.get(&digest)).cloned().unwrap_or_default();
+        seen.range().map_or(body.clone(), |(first, last)| body.slice(first..=last))
     }
 }
 
@@ -112,9 +102,7 @@ impl Content {
 pub(super) fn noise(size: usize) -> Vec<u8> {
     let mut state = size as u64 + 1;
     let next = || {
-        state = state
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (state >> 56) as u8
     };
     std::iter::repeat_with(next).take(size).collect()
@@ -122,20 +110,11 @@ pub(super) fn noise(size: usize) -> Vec<u8> {
 
 pub(super) fn part(first: usize, last: usize, total: usize, body: impl Into<Body>) -> Response {
     let range = format!("bytes {first}-{last}/{total}");
-    (
-        StatusCode::PARTIAL_CONTENT,
-        [(header::CONTENT_RANGE, range)],
-        body.into(),
-    )
-        .into_response()
+    (StatusCode::PARTIAL_CONTENT, [(header::CONTENT_RANGE, range)], body.into()).into_response()
 }
 
 pub(super) fn redirect(status: u16, location: &str) -> Response {
-    (
-        StatusCode::from_u16(status).unwrap(),
-        [(header::LOCATION, location.to_owned())],
-    )
-        .into_response()
+    (StatusCode::from_u16(status).unwrap(), [(header::LOCATION, location.to_owned())]).into_response()
 }
 
 /// The same head, but only the first `length` bytes, after which the connection breaks.
@@ -145,21 +124,13 @@ pub(super) fn broken_off(response: Response, whole: &Bytes, length: usize) -> Re
     // hyper drops what it has not yet written when the body fails.
     let pause =
         stream::once(async { tokio::time::sleep(Duration::from_millis(5)).await }).filter_map(|()| async { None });
-    rebody(
-        response,
-        whole.len(),
-        Body::from_stream(stream::iter([Ok(body)]).chain(pause).chain(stream::iter([end]))),
-    )
+    rebody(response, whole.len(), Body::from_stream(stream::iter([Ok(body)]).chain(pause).chain(stream::iter([end]))))
 }
 
 /// The same head, but only the first `length` bytes, after which nothing comes any more.
 pub(super) fn stalled(response: Response, whole: &Bytes, length: usize) -> Response {
     let body: Result<Bytes, Infallible> = Ok(whole.slice(..length.min(whole.len())));
-    rebody(
-        response,
-        whole.len(),
-        Body::from_stream(stream::iter([body]).chain(stream::pending())),
-    )
+    rebody(response, whole.len(), Body::from_stream(stream::iter([body]).chain(stream::pending())))
 }
 
 pub(super) fn rebody(response: Response, length: usize, body: Body) -> Response {
@@ -184,15 +155,19 @@ impl Registry {
         let log = Arc::<Mutex<Vec<Seen>>>::default();
         let (answer, kept): (Arc<Answer>, _) = (Arc::new(answer), log.clone());
         let app = axum::Router::new().fallback(move |request: Request| {
-            let seen = Seen {
-                method: request.method().to_string(),
-                path: request.uri().path().to_owned(),
-                query: request.uri().query().unwrap_or_default().to_owned(),
-                headers: request.headers().clone(),
-            };
-            kept.lock().unwrap().push(seen.clone());
-            let answer = answer.clone();
-            async move { answer(&seen) }
+            let (answer, kept) = (answer.clone(), kept.clone());
+            async move {
+                let (head, body) = request.into_parts();
+                let seen = Seen {
+                    method: head.method.to_string(),
+                    path: head.uri.path().to_owned(),
+                    query: head.uri.query().unwrap_or_default().to_owned(),
+                    headers: head.headers,
+                    body: axum::body::to_bytes(body, usize::MAX).await.unwrap_or_default(),
+                };
+                kept.lock().unwrap().push(seen.clone());
+                answer(&seen)
+            }
         });
         let task = tokio::spawn(async move { axum::serve(listener, app).await.unwrap() });
         Self { address, log, task }

@@ -18,8 +18,6 @@ use super::spans::Spans;
 use crate::store::StoreError;
 use crate::types::Digest;
 
-/// Bytes between two syncs of the partial file: what a power cut may cost.
-const SYNC: u64 = 64 << 20;
 /// Bytes that are hashed in one go.
 const SLICE: u64 = 4 << 20;
 
@@ -37,6 +35,7 @@ pub(super) struct Job {
     received: AtomicU64,
     prefix: watch::Sender<u64>,
     spoiled: AtomicBool,
+    answered: AtomicBool,
 }
 
 struct State {
@@ -62,16 +61,12 @@ impl Job {
             settings,
             file: Arc::new(file),
             path,
-            state: Mutex::new(State {
-                queue: spans.gaps(size).into(),
-                spans,
-                journal,
-                unsynced: 0,
-            }),
+            state: Mutex::new(State { queue: spans.gaps(size).into(), spans, journal, unsynced: 0 }),
             completed,
             received: AtomicU64::new(0),
             prefix,
             spoiled: AtomicBool::new(false),
+            answered: AtomicBool::new(false),
         }
     }
 
@@ -90,6 +85,15 @@ impl Job {
     /// The system could not write down what it was given: nothing in the file is to be trusted.
     pub(super) fn is_spoiled(&self) -> bool {
         self.spoiled.load(Ordering::Relaxed)
+    }
+
+    /// The server has answered well once: a refusal after that may be an address that has expired.
+    pub(super) fn is_answered(&self) -> bool {
+        self.answered.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn note_answer(&self) {
+        self.answered.store(true, Ordering::Relaxed);
     }
 
     /// Bytes in one request.
@@ -122,21 +126,14 @@ impl Job {
     /// How many requests are still to be made.
     pub(super) fn pieces(&self) -> usize {
         let piece = self.piece();
-        let pieces = self
-            .state()
-            .queue
-            .iter()
-            .map(|range| (range.end - range.start).div_ceil(piece))
-            .sum::<u64>();
+        let pieces = self.state().queue.iter().map(|range| (range.end - range.start).div_ceil(piece)).sum::<u64>();
         usize::try_from(pieces).unwrap_or(usize::MAX)
     }
 
     /// Writes bytes where they belong; those that are there already are passed over.
     pub(super) async fn store(self: &Arc<Self>, offset: u64, bytes: Vec<u8>) -> Result<(), PullError> {
         let job = self.clone();
-        blocking(move || job.write(offset, &bytes))
-            .await?
-            .map_err(PullError::from)
+        blocking(move || job.write(offset, &bytes)).await?.map_err(PullError::from)
     }
 
     fn write(&self, offset: u64, bytes: &[u8]) -> Result<(), StoreError> {
@@ -144,21 +141,16 @@ impl Job {
         if range.is_empty() || self.state().spans.contains(&range) {
             return Ok(());
         }
-        self.file
-            .write_all_at(bytes, offset)
-            .map_err(StoreError::io("write", &self.path))?;
+        self.file.write_all_at(bytes, offset).map_err(StoreError::io("write", &self.path))?;
         self.received.fetch_add(bytes.len() as u64, Ordering::Relaxed);
         let due = {
             let mut state = self.state();
-            state
-                .journal
-                .wrote(&range)
-                .map_err(StoreError::io("write beside", &self.path))?;
+            state.journal.wrote(&range).map_err(StoreError::io("write beside", &self.path))?;
             state.spans.insert(range);
             self.completed.store(state.spans.total(), Ordering::Relaxed);
             self.prefix.send_replace(state.spans.prefix());
             state.unsynced += bytes.len() as u64;
-            (state.unsynced >= SYNC).then(|| {
+            (state.unsynced >= self.settings.sync).then(|| {
                 state.unsynced = 0;
                 state.journal.length()
             })
@@ -179,18 +171,13 @@ impl Job {
         let mut prefix = self.prefix.subscribe();
         let (mut hash, mut at) = (Sha256::new(), 0);
         while at < self.size {
-            let ready = *prefix
-                .wait_for(|ready| *ready > at)
-                .await
-                .map_err(|_| PullError::Interrupted)?;
+            let ready = *prefix.wait_for(|ready| *ready > at).await.map_err(|_| PullError::Interrupted)?;
             let end = ready.min(at + SLICE);
             let job = self.clone();
             let hashed = blocking(move || {
                 let length = usize::try_from(end - at).expect("a slice is short: a bug");
                 let mut bytes = vec![0; length];
-                job.file
-                    .read_exact_at(&mut bytes, at)
-                    .map_err(StoreError::io("read", &job.path))?;
+                job.file.read_exact_at(&mut bytes, at).map_err(StoreError::io("read", &job.path))?;
                 hash.update(&bytes);
                 Ok::<_, StoreError>(hash)
             });

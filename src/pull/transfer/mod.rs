@@ -65,41 +65,27 @@ pub(super) struct Flight {
 
 impl Transfers {
     pub(super) fn new(store: Store, settings: Arc<PullSettings>) -> Self {
-        Self {
-            store,
-            settings,
-            flights: Flights::default(),
-        }
+        Self { store, settings, flights: Flights::default() }
     }
 
     /// Joins the transfer of `digest` that is under way, or starts one.
     pub(super) fn join(&self, digest: Digest, size: u64, remote: Arc<dyn Remote>) -> Arc<Flight> {
+        // Declared first, so dropped last: the drop of a flight takes the lock.
+        let running;
         let mut flights = self.flights.lock();
-        let running = flights.get(&digest).and_then(Weak::upgrade);
-        if let Some(flight) = running.filter(|flight| flight.outcome.borrow().is_none()) {
-            return flight;
+        running = flights.get(&digest).and_then(Weak::upgrade);
+        if let Some(flight) = running.as_ref().filter(|flight| flight.outcome.borrow().is_none()) {
+            return flight.clone();
         }
         let completed = Arc::new(AtomicU64::new(0));
         let (teller, outcome) = watch::channel(None);
-        let work = run::run(
-            self.store.clone(),
-            self.settings.clone(),
-            digest,
-            size,
-            remote,
-            completed.clone(),
-        );
+        let work = run::run(self.store.clone(), self.settings.clone(), digest, size, remote, completed.clone());
         let task = tokio::spawn(async move {
             let result = work.await;
             teller.send_replace(Some(result));
         });
-        let flight = Arc::new(Flight {
-            digest,
-            completed,
-            outcome,
-            task: task.abort_handle(),
-            flights: self.flights.clone(),
-        });
+        let flight =
+            Arc::new(Flight { digest, completed, outcome, task: task.abort_handle(), flights: self.flights.clone() });
         flights.insert(digest, Arc::downgrade(&flight));
         flight
     }
@@ -130,10 +116,7 @@ impl Drop for Flight {
     fn drop(&mut self) {
         self.task.abort();
         let mut flights = self.flights.lock();
-        if flights
-            .get(&self.digest)
-            .is_some_and(|flight| flight.strong_count() == 0)
-        {
+        if flights.get(&self.digest).is_some_and(|flight| flight.strong_count() == 0) {
             flights.remove(&self.digest);
         }
     }
@@ -141,7 +124,5 @@ impl Drop for Flight {
 
 /// Runs what blocks, away from the async threads.
 pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, PullError> {
-    tokio::task::spawn_blocking(work)
-        .await
-        .map_err(|_| PullError::Interrupted)
+    tokio::task::spawn_blocking(work).await.map_err(|_| PullError::Interrupted)
 }

@@ -35,11 +35,9 @@ pub(super) fn content(
     let length = response.content_length();
     match (response.status().as_u16(), asked) {
         (200, _) => match length {
-            Some(length) if length != size => Err(PullError::Size {
-                digest: *digest,
-                expected: size,
-                actual: length.to_string(),
-            }),
+            Some(length) if length != size => {
+                Err(PullError::Size { digest: *digest, expected: size, actual: length.to_string() })
+            }
             _ => Ok(Content::All),
         },
         (206, Some(asked)) => {
@@ -128,15 +126,9 @@ mod tests {
         };
         assert_eq!(read("bytes 0-9/10"), Some((0..10, Some(10))));
         assert_eq!(read("bytes 5-5/*"), Some((5..6, None)));
-        for bad in [
-            "",
-            "bytes",
-            "bytes */10",
-            "bytes 9-0/10",
-            "bytes 0-18446744073709551615/1",
-            "items 0-1/2",
-            "bytes -1/2",
-        ] {
+        for bad in
+            ["", "bytes", "bytes */10", "bytes 9-0/10", "bytes 0-18446744073709551615/1", "items 0-1/2", "bytes -1/2"]
+        {
             assert_eq!(read(bad), None, "{bad}");
         }
     }

@@ -47,13 +47,7 @@ pub(super) async fn run(
         let (partial, file, journal, spans) = blocking(move || resume(partial, size)).await??;
         let resumed = spans.total() > 0;
         let file = (file, partial.path().to_owned());
-        let job = Job::new(
-            (digest, size),
-            settings.clone(),
-            file,
-            (journal, spans),
-            completed.clone(),
-        );
+        let job = Job::new((digest, size), settings.clone(), file, (journal, spans), completed.clone());
         let job = Arc::new(job);
         let actual = match try_join(fetch(&job, &*remote), job.clone().hash()).await {
             Ok(((), actual)) => actual,
@@ -142,21 +136,29 @@ enum Mode {
     Whole,
 }
 
+/// Notes what the server can do, if nothing is known yet.
+fn show(mode: &watch::Sender<Mode>, can: Mode) {
+    mode.send_if_modified(|mode| {
+        let news = *mode == Mode::Unknown;
+        if news {
+            *mode = can;
+        }
+        news
+    });
+}
+
 /// Fetches all that is missing: one connection at first, several once the server has answered with a range.
 async fn fetch(job: &Arc<Job>, remote: &dyn Remote) -> Result<(), PullError> {
     let (mode, _) = watch::channel(Mode::Unknown);
     let lead = async {
         let ended = work(job, remote, &mode).await;
-        mode.send_if_modified(|mode| std::mem::replace(mode, Mode::Whole) == Mode::Unknown);
+        // The helpers wait for nothing any more.
+        show(&mode, Mode::Whole);
         ended
     };
     let helpers = job.settings.streams.min(job.pieces()).saturating_sub(1);
     let helper = || async {
-        let shown = mode
-            .subscribe()
-            .wait_for(|mode| *mode != Mode::Unknown)
-            .await
-            .map(|mode| *mode);
+        let shown = mode.subscribe().wait_for(|mode| *mode != Mode::Unknown).await.map(|mode| *mode);
         match shown {
             Ok(Mode::Ranges) => work(job, remote, &mode).await,
             _ => Ok(None),
@@ -209,13 +211,7 @@ async fn attempt(
         Content::All if asked.is_some() => return Ok(Some(response)),
         Content::All => {}
         Content::Part(_) => {
-            mode.send_if_modified(|mode| {
-                let news = *mode == Mode::Unknown;
-                if news {
-                    *mode = Mode::Ranges;
-                }
-                news
-            });
+            show(mode, Mode::Ranges);
         }
     }
     pump(job, response, at, range.end).await.map(|()| None)
@@ -247,6 +243,7 @@ async fn whole(job: &Arc<Job>, remote: &dyn Remote, mut unasked: Option<Response
 
 /// Moves a body into the file, from `at` on and not beyond `end`. What came before an error is kept.
 async fn pump(job: &Arc<Job>, response: Response, at: &mut u64, end: u64) -> Result<(), PullError> {
+    job.note_answer();
     let mut body = Body::new(response, &job.settings);
     let mut buffer: Vec<u8> = Vec::new();
     let read = loop {
@@ -256,11 +253,7 @@ async fn pump(job: &Arc<Job>, response: Response, at: &mut u64, end: u64) -> Res
         }
         match body.next().await {
             Ok(Some(chunk)) if chunk.len() as u64 > room => {
-                break Err(PullError::Size {
-                    digest: job.digest,
-                    expected: job.size,
-                    actual: "more".into(),
-                });
+                break Err(PullError::Size { digest: job.digest, expected: job.size, actual: "more".into() });
             }
             Ok(Some(chunk)) => buffer.extend_from_slice(&chunk),
             Ok(None) => break Ok(()),
@@ -292,17 +285,13 @@ struct Patience {
 
 impl Patience {
     fn new(job: &Job) -> Self {
-        Self {
-            fruitless: 0,
-            streak: 0,
-            seen: job.received(),
-        }
+        Self { fruitless: 0, streak: 0, seen: job.received() }
     }
 
     /// Waits before another try, or gives up.
     async fn wait(&mut self, job: &Job, error: PullError, got: u64) -> Result<(), PullError> {
         let received = job.received();
-        if !error.is_transient() || (error.is_refusal() && received == 0) {
+        if !error.is_transient() || (error.is_refusal() && !job.is_answered()) {
             return Err(error);
         }
         self.fruitless = if received > self.seen { 0 } else { self.fruitless + 1 };
@@ -312,9 +301,7 @@ impl Patience {
         }
         tracing::debug!(blob.digest = %job.digest, %error, "a connection is tried again");
         self.streak = if got >= WORTH { 0 } else { self.streak + 1 };
-        let wait = error
-            .retry_after()
-            .unwrap_or_else(|| backoff(&job.settings, self.streak));
+        let wait = error.retry_after().unwrap_or_else(|| backoff(&job.settings, self.streak));
         tokio::time::sleep(wait).await;
         Ok(())
     }
@@ -326,10 +313,7 @@ pub(in super::super) fn backoff(settings: &PullSettings, failures: u32) -> Durat
     if failures == 0 {
         return Duration::ZERO;
     }
-    let wait = settings
-        .backoff
-        .saturating_mul(1 << (failures - 1).min(16))
-        .min(LONGEST_BACKOFF);
+    let wait = settings.backoff.saturating_mul(1 << (failures - 1).min(16)).min(LONGEST_BACKOFF);
     let shake = (RandomState::new().hash_one(failures) % 512) as f64 / 1024.0;
     wait.mul_f64(0.75 + shake)
 }

@@ -1,0 +1,112 @@
+//! Pulls that must not begin, and registries that say no.
+
+use axum::http::{StatusCode, header};
+use axum::response::IntoResponse as _;
+
+use super::Bench;
+use super::faults::first;
+use super::registry::{Content, Registry};
+use crate::types::Digest;
+
+#[tokio::test]
+async fn a_busy_registry_gets_time() {
+    let content = Content::new(&[1000]);
+    let (honest, busy) = (content.clone(), first(2));
+    let registry = Registry::new(move |seen| match busy() {
+        true => (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, "0")], "busy").into_response(),
+        false => honest.serve(seen),
+    })
+    .await;
+    let bench = Bench::new();
+    bench.pull(&registry.name()).await.1.unwrap();
+    bench.holds(&registry.name(), &content);
+}
+
+#[tokio::test]
+async fn what_a_registry_says_no_with() {
+    let cases: [(u16, &str, &str); 4] = [
+        (404, "x", "pull model manifest: file does not exist"),
+        (412, "{\"errors\":1}", "pull model manifest: 412: {\"errors\":1}"),
+        (403, "no\u{7}", "pull model manifest: 403: no"),
+        (204, "", "pull model manifest: the server's answer is broken: status 204 for a manifest"),
+    ];
+    for (status, body, error) in cases {
+        let registry = Registry::new(move |_| (StatusCode::from_u16(status).unwrap(), body).into_response()).await;
+        let bench = Bench::new();
+        assert_eq!(bench.error(&registry.name()).await, error);
+        assert_eq!(registry.seen().len(), 1);
+    }
+    // A blob that is refused is not asked for again and again.
+    let content = Content::new(&[1000]);
+    let honest = content.clone();
+    let registry = Registry::new(move |seen| match seen.is_blob() {
+        true => (StatusCode::NOT_FOUND, "gone").into_response(),
+        false => honest.serve(seen),
+    })
+    .await;
+    assert_eq!(Bench::new().error(&registry.name()).await, "404: gone");
+    assert_eq!(registry.blobs_seen().len(), 1);
+
+    assert_eq!(
+        Bench::new().error("127.0.0.1:9/library/x:latest").await,
+        "pull model manifest: Get \"http://127.0.0.1:9/v2/library/x/manifests/latest\": \
+         dial tcp 127.0.0.1:9: connect: connection refused"
+    );
+    assert_eq!(
+        Bench::new().error("169.254.169.254/library/x:latest").await,
+        "pull model manifest: refused to go to 169.254.169.254: a link-local address"
+    );
+}
+
+#[tokio::test]
+async fn hostile_manifests() {
+    let digest = Digest::of(b"x");
+    let blob = |size: &str, kind: &str| {
+        format!("{{\"mediaType\":\"application/vnd.ollama.image.{kind}\",\"digest\":\"{digest}\",\"size\":{size}}}")
+    };
+    let manifest = |layers: &str| {
+        let config = blob("1", "config");
+        format!("{{\"schemaVersion\":2,\"mediaType\":\"x\",\"config\":{config},\"layers\":[{layers}]}}")
+    };
+    let huge = "9223372036854775808";
+    for (body, error) in [
+        (String::new(), "manifest is not readable"),
+        ("[".repeat(100_000), "manifest is not readable"),
+        (" ".repeat(5 << 20), "longer than"),
+        (manifest(&blob("-1", "model")), "manifest is not readable"),
+        (manifest("{\"mediaType\":\"x\"}"), "manifest is not readable"),
+        (manifest(&blob("1", "model").replace(&digest.to_string(), "sha256:../../x")), "manifest is not readable"),
+        (manifest(&blob("2", "model")), "has two sizes"),
+        (manifest(&format!("{0},{0}", blob(huge, "model"))), "overflow"),
+        (manifest(&blob(huge, "model")).replace("\"size\":1}", &format!("\"size\":{huge}}}")), "overflow"),
+        (manifest(&blob("1", "tensor")), "this model requires MLX support, but the MLX runtime is not available"),
+    ] {
+        let registry = Registry::honest(&Content::new(&[]).with_manifest(body)).await;
+        let bench = Bench::new();
+        let seen = bench.error(&registry.name()).await;
+        assert!(seen.contains(error), "{seen}, not {error}");
+        assert!(registry.blobs_seen().is_empty() && bench.store().tags().list().is_empty());
+    }
+}
+
+#[tokio::test]
+async fn a_disk_that_is_too_small_is_seen_first() {
+    let content = Content::new(&[1000]);
+    let registry = Registry::honest(&content).await;
+    let bench = Bench::with(|settings| settings.reserve = u64::MAX / 2);
+    let error = bench.error(&registry.name()).await;
+    assert!(error.starts_with("not enough disk space: 1023 bytes are needed, "), "{error}");
+    assert!(registry.blobs_seen().is_empty());
+}
+
+#[tokio::test]
+async fn only_the_registries_that_are_allowed() {
+    let content = Content::new(&[1000]);
+    let registry = Registry::honest(&content).await;
+    let bench = Bench::with(|settings| settings.hosts = Some(vec!["registry.example".into()]));
+    let host = registry.address;
+    let error = format!("pull model manifest: refused to go to {host}: not among the registries that are allowed");
+    assert_eq!(bench.error(&registry.name()).await, error);
+    let bench = Bench::with(|settings| settings.hosts = Some(vec![host.to_string()]));
+    bench.pull(&registry.name()).await.1.unwrap();
+}
