@@ -37,6 +37,7 @@ impl Vocabulary {
     /// [`EngineError::Invalid`] naming the part of the schema that cannot be compiled.
     pub fn constrain(&self, constraint: &Constraint) -> Result<Constrained, EngineError> {
         let mut schema: Value = serde_json::from_str(&constraint.schema).map_err(invalid)?;
+        close(&mut schema);
         if let Some(object) = schema.as_object_mut() {
             object.insert("x-guidance".into(), serde_json::json!({ "whitespace_pattern": WHITESPACE }));
         }
@@ -47,6 +48,28 @@ impl Vocabulary {
         matcher.compute_mask().map_err(invalid)?;
         let waiting = constraint.after.clone();
         Ok(Constrained { matcher, waiting, seen: Vec::new() })
+    }
+}
+
+/// Objects whose members are named have no others, unless the schema says so: what llama.cpp, and so Ollama, reads into a
+/// schema that is silent. Schemas made of parts that share an object are left as they are.
+fn close(schema: &mut Value) {
+    const PARTS: [&str; 8] = ["allOf", "anyOf", "oneOf", "not", "if", "$ref", "$dynamicRef", "dependentSchemas"];
+    const SILENT: [&str; 4] = ["additionalProperties", "unevaluatedProperties", "patternProperties", "propertyNames"];
+    let Some(object) = schema.as_object_mut() else { return };
+    let named = object.get("properties").is_some_and(Value::is_object);
+    let composed = PARTS.iter().any(|part| object.contains_key(*part));
+    if named && !composed && !SILENT.iter().any(|word| object.contains_key(*word)) {
+        object.insert("additionalProperties".into(), Value::Bool(false));
+    }
+    for (key, inner) in object {
+        match (key.as_str(), inner) {
+            ("properties" | "$defs" | "definitions", Value::Object(schemas)) => schemas.values_mut().for_each(close),
+            ("anyOf" | "oneOf", Value::Array(schemas)) if !named => schemas.iter_mut().for_each(close),
+            ("prefixItems", Value::Array(schemas)) => schemas.iter_mut().for_each(close),
+            ("items" | "additionalProperties", schema) => close(schema),
+            _ => {}
+        }
     }
 }
 
@@ -123,6 +146,20 @@ mod tests {
             constrained.accept(u32::from(byte), &[byte]).unwrap();
         }
         Ok(())
+    }
+
+    #[test]
+    fn silent_objects_are_closed_and_shared_ones_left() {
+        let closed = |schema: &str| {
+            let mut schema: Value = serde_json::from_str(schema).unwrap();
+            close(&mut schema);
+            schema.to_string().matches("additionalProperties").count()
+        };
+        assert_eq!(closed(r#"{"properties":{"a":{"items":{"properties":{}}}},"$defs":{"b":{"properties":{}}}}"#), 3);
+        assert_eq!(closed(r#"{"anyOf":[{"properties":{}},{"type":"null"}]}"#), 1);
+        assert_eq!(closed(r#"{"allOf":[{"properties":{}},{"properties":{}}]}"#), 0);
+        assert_eq!(closed(r#"{"properties":{},"oneOf":[{"properties":{}}]}"#), 0);
+        assert_eq!(closed(r#"{"type":"object"}"#), 0);
     }
 
     #[test]

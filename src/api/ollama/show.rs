@@ -138,13 +138,18 @@ fn raw(value: &impl Serialize) -> Box<RawValue> {
     RawValue::from_string(text).expect("what was just written is JSON: a bug")
 }
 
+/// In the order in which llama-quantize writes them, as in nearly every published model and in all that Ollama creates:
+/// those of no layer, then by layer, by name within.
 fn tensors(gguf: &Gguf) -> Vec<TensorInfo> {
     let tensor = |tensor: &crate::gguf::Tensor| TensorInfo {
         name: tensor.name().to_owned(),
         kind: tensor.kind().name().to_owned(),
         shape: tensor.shape().to_vec(),
     };
-    gguf.tensors().iter().map(tensor).collect()
+    let layer = |name: &str| name.strip_prefix("blk.").and_then(|rest| rest.split('.').next()?.parse::<u64>().ok());
+    let mut tensors: Vec<TensorInfo> = gguf.tensors().iter().map(tensor).collect();
+    tensors.sort_by(|a, b| (layer(&a.name), &a.name).cmp(&(layer(&b.name), &b.name)));
+    tensors
 }
 
 #[cfg(test)]

@@ -154,16 +154,18 @@ pub struct Loaded {
 }
 
 impl Loaded {
-    /// Tokens that a prompt and its answer may take together.
+    /// Tokens that a prompt and its answer may take together: what the request asked for, in a runner that may have more.
     pub fn context(&self) -> usize {
-        match self.lease.runner().report().context_length {
-            0 => usize::try_from(self.spec.options.num_ctx).unwrap_or(usize::MAX),
-            length => usize::try_from(length).unwrap_or(usize::MAX),
+        let asked = usize::try_from(self.spec.options.num_ctx).unwrap_or(usize::MAX);
+        match usize::try_from(self.lease.runner().report().context_length) {
+            Ok(0) | Err(_) => asked,
+            Ok(length) => length.min(asked),
         }
     }
 
     /// Generates. Its first piece comes with the first token.
     pub fn answer(self, prompt: Prompt) -> Pieces<Event> {
+        let context = self.context() as u64;
         let wish = &self.turn.wish;
         let constraint = wish.format.as_ref().map(|format| Constraint {
             schema: schema(format),
@@ -176,6 +178,7 @@ impl Loaded {
             constraint,
             preserved: prompt.preserved,
             logprobs: wish.logprobs,
+            context,
             truncate: wish.truncate.unwrap_or(true),
             shift: wish.shift.unwrap_or(family != "deepseek2"),
         };
