@@ -76,13 +76,15 @@ fn tool(given: &Tool) -> Value {
     Value::object("template.templateTool", Shown::Json, Some(text(&tool)), fields)
 }
 
+/// Printed whole, it and its parameters come out as Go prints structs, as recorded from Ollama 0.33, though a template that
+/// says `{{ .Function }}` would rather have JSON: the prompt, and the count of its tokens, is something clients see.
 fn tool_function(function: &ToolFunction) -> Value {
     let fields = vec![
         ("Name", Value::from(function.name.as_str())),
         ("Description", Value::from(function.description.as_str())),
         ("Parameters", parameters(&function.parameters)),
     ];
-    Value::object("template.templateToolFunction", Shown::Json, Some(text(function)), fields)
+    Value::object("template.templateToolFunction", Shown::Plain, Some(text(function)), fields)
 }
 
 fn parameters(parameters: &ToolParameters) -> Value {
@@ -98,7 +100,7 @@ fn parameters(parameters: &ToolParameters) -> Value {
         ("Required", words(&parameters.required)),
         ("Properties", properties),
     ];
-    Value::object("template.templateToolFunctionParameters", Shown::Json, Some(text(parameters)), fields)
+    Value::object("template.templateToolFunctionParameters", Shown::Plain, Some(text(parameters)), fields)
 }
 
 fn property(property: &Property) -> Value {

@@ -14,8 +14,6 @@ use super::decode;
 fn templates() {
     let better = BTreeMap::from([
         ("templates/msg/merged-extras", "thinking and calls of the second of two messages of one role are lost"),
-        ("templates/msg/tools-json", "a tool's function prints as a Go struct, where templates want JSON"),
-        ("templates/msg/tools-params", "a tool's parameters print as a Go struct, where templates want JSON"),
         ("templates/lang/define", "a block that exists cannot be called without a pipeline"),
         ("templates/legacy/function-after-cut", "the last turn knows no functions"),
         ("templates/legacy/json-before-cut", "the last turn knows no functions"),
