@@ -1,8 +1,8 @@
 //! hanzod: a model server with Ollama's API, and OpenAI's and Anthropic's beside it.
 
 pub mod config;
-pub mod server;
 pub mod go;
+pub mod server;
 pub mod types;
 pub mod wire;
 

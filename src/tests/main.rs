@@ -1,9 +1,9 @@
 //! The integration tests, in one binary: rooms together, the real program, real models.
 
 mod engine;
-mod registry;
 mod house;
 mod ollama;
+mod registry;
 mod spec;
 mod util;
 mod v1;
