@@ -22,6 +22,7 @@ use crate::api::{self, AppState, Hosts, ModelCache, Origins};
 use crate::config::{Config, Endpoint};
 use crate::engine::process::ProcessEngine;
 use crate::engine::route::Defaults;
+use crate::pull::{PullSettings, Puller};
 use crate::scheduler::{self, Scheduler};
 use crate::store::{Store, StoreError};
 
@@ -58,6 +59,7 @@ fn compose(config: &Config) -> Result<AppState, ServerError> {
     };
     Ok(AppState {
         scheduler: Scheduler::start(Arc::new(engine), settings),
+        puller: Puller::new(store.clone(), PullSettings::new(config.key.clone())),
         store,
         defaults: Defaults { context: config.context_length, parallel: config.num_parallel, available: None },
         go_template: config.go_template,

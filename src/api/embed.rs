@@ -29,9 +29,9 @@ pub struct Embedded {
 /// # Errors
 /// An unknown model, one that makes no embeddings, inputs that are too long and may not be cut.
 pub async fn embed(state: &AppState, name: &ModelName, wish: Wish, texts: Texts) -> Result<Embedded, ApiError> {
-    let known = find(state, name).await?.ok_or_else(|| {
-        ApiError::NotFound(format!("model {:?} not found, try pulling it first", wish.asked))
-    })?;
+    let known = find(state, name)
+        .await?
+        .ok_or_else(|| ApiError::NotFound(format!("model {:?} not found, try pulling it first", wish.asked)))?;
     let (_, wanted) = wanted(state, &known, &wish.options, wish.keep_alive).await?;
     let lease = state.scheduler.acquire(wanted).await?;
     if texts.inputs.is_empty() {

@@ -10,6 +10,7 @@ use crate::create::{CreateError, CreateErrorKind};
 use crate::engine::EngineError;
 use crate::go;
 use crate::prompt::{ParseError, PromptError};
+use crate::pull::PullError;
 use crate::scheduler::SchedulerError;
 use crate::store::StoreError;
 use crate::types::name::InvalidName;
@@ -94,6 +95,13 @@ impl From<CreateError> for ApiError {
             CreateErrorKind::NotFound => Self::NotFound(text),
             CreateErrorKind::Internal => Self::Internal(text),
         }
+    }
+}
+
+/// All 500, as in Ollama: the fault is another server's, or this one's.
+impl From<PullError> for ApiError {
+    fn from(error: PullError) -> Self {
+        Self::internal(error)
     }
 }
 
@@ -220,6 +228,13 @@ fn v1_text(error: &ApiError) -> String {
 /// JSON as Go writes it, with gin's content type.
 pub fn json<T: Serialize>(value: &T) -> Response {
     json_as(value, "application/json; charset=utf-8")
+}
+
+/// JSON as Go writes it, ended by a line feed where Ollama's writers under `/v1` end it.
+pub fn json_line<T: Serialize>(value: &T) -> Response {
+    let mut body = go::json::to_vec(value).expect("answers are plain JSON: a bug");
+    body.push(b'\n');
+    ([(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))], body).into_response()
 }
 
 /// JSON as Go writes it.

@@ -25,6 +25,7 @@ use axum::Router;
 use axum::middleware::{from_fn, from_fn_with_state};
 
 use crate::engine::route::Defaults;
+use crate::pull::Puller;
 use crate::scheduler::Scheduler;
 use crate::store::Store;
 use routes::{delete, get, get_head, post, post_head};
@@ -32,11 +33,12 @@ use routes::{delete, get, get_head, post, post_head};
 /// The version of Ollama whose API this is.
 pub const OLLAMA_VERSION: &str = "0.33.0";
 
-/// What the handlers share. The server makes one for each listener; clones share one store and one scheduler.
+/// What the handlers share. The server makes one for each listener; clones share what they hold.
 #[derive(Clone, Debug)]
 pub struct AppState {
     pub store: Store,
     pub scheduler: Scheduler,
+    pub puller: Puller,
     pub defaults: Defaults,
     /// `OLLAMA_GO_TEMPLATE`, when it is set.
     pub go_template: Option<bool>,
@@ -59,6 +61,8 @@ pub fn router(state: AppState) -> Router {
         ("/api/embed", post(ollama::embed::embed)),
         ("/api/embeddings", post(ollama::embed::embeddings)),
         ("/api/create", post(ollama::create::create)),
+        ("/api/pull", post(ollama::pull::pull)),
+        ("/api/push", post(ollama::pull::push)),
         ("/api/copy", post(ollama::models::copy)),
         ("/api/delete", delete(ollama::models::delete)),
         ("/api/blobs/{digest}", post_head(ollama::blobs::post, ollama::blobs::head)),
@@ -68,6 +72,12 @@ pub fn router(state: AppState) -> Router {
         ("/api/experimental/web_search", post(ollama::ops::web_search)),
         ("/api/experimental/web_fetch", post(ollama::ops::web_fetch)),
         ("/api/experimental/model-recommendations", get(ollama::ops::recommendations)),
+        ("/v1/chat/completions", post(openai::chat::chat)),
+        ("/v1/completions", post(openai::completions::completions)),
+        ("/v1/embeddings", post(openai::embeddings::embeddings)),
+        ("/v1/models", get(openai::models::list)),
+        ("/v1/models/{*model}", get(openai::models::one)),
+        ("/v1/messages", post(anthropic::messages::messages)),
     ];
     routes::build(table.into())
         .layer(from_fn_with_state(state.hosts.clone(), middleware::hosts))

@@ -127,7 +127,8 @@ fn read(store: &Store, tag: Tag, go_wanted: Option<bool>) -> Result<Known, Store
 /// parsers tell; none twice.
 fn capabilities(model: &Model, abilities: Abilities, jinja_speaks: bool) -> Vec<Capability> {
     let base = model.base_capabilities();
-    let said = base.iter().take_while(|kind| model.config.capabilities.iter().any(|text| text == kind.as_str())).count();
+    let said =
+        base.iter().take_while(|kind| model.config.capabilities.iter().any(|text| text == kind.as_str())).count();
     let (said, rest) = base.split_at(said);
     let told = [
         (abilities.tools, Capability::Tools),
@@ -167,7 +168,9 @@ impl OwnTexts {
     fn of(model: &Model) -> Self {
         let texts = match model.format() {
             Some(ModelFormat::Gguf) => Self::of_gguf(model),
-            Some(ModelFormat::Safetensors) => model.weights().ok().and_then(|folders| Self::of_folder(folders.first()?)),
+            Some(ModelFormat::Safetensors) => {
+                model.weights().ok().and_then(|folders| Self::of_folder(folders.first()?))
+            }
             _ => None,
         };
         Self { name: model.name.short(), ..texts.unwrap_or_default() }

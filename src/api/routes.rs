@@ -69,7 +69,9 @@ fn unknown(request: &Request, paths: &[&str]) -> Response {
 
 fn fits(known: &str, path: &str) -> bool {
     let mut parts = path.split('/');
-    let same = known.split('/').all(|known| parts.next().is_some_and(|part| known == part || known.starts_with('{')));
+    let same = known
+        .split('/')
+        .all(|known| parts.next().is_some_and(|part| known == part || known.starts_with('{') && !part.is_empty()));
     same && parts.next().is_none()
 }
 

@@ -3,4 +3,7 @@
 mod engine;
 mod registry;
 mod house;
+mod ollama;
 mod spec;
+mod util;
+mod v1;

@@ -1,1 +1,5 @@
-//! Anthropic's messages API.
+//! Anthropic's messages API: how its requests become a turn, and a turn's pieces its blocks.
+
+mod convert;
+pub mod messages;
+mod stream;

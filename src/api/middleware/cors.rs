@@ -107,10 +107,19 @@ mod tests {
     #[test]
     fn origins() {
         let origins = Origins::new(&["https://*.example.com".into()]);
-        for good in ["http://localhost:3000", "https://localhost", "app://x", "vscode-webview://abc", "https://a.example.com"] {
+        for good in
+            ["http://localhost:3000", "https://localhost", "app://x", "vscode-webview://abc", "https://a.example.com"]
+        {
             assert!(origins.allow(good), "{good}");
         }
-        for bad in ["null", "", "https://evil.example", "http://localhost.evil.com", "https://example.com", "http://127.0.0.1.x"] {
+        for bad in [
+            "null",
+            "",
+            "https://evil.example",
+            "http://localhost.evil.com",
+            "https://example.com",
+            "http://127.0.0.1.x",
+        ] {
             assert!(!origins.allow(bad), "{bad}");
         }
     }

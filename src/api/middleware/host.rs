@@ -80,7 +80,16 @@ mod tests {
     #[test]
     fn names() {
         let hosts = Hosts::loopback("Box");
-        for good in ["", "localhost:1", "127.0.0.1:11434", "[::1]:11434", "192.168.1.2", "box", "a.local", "host.docker.internal"] {
+        for good in [
+            "",
+            "localhost:1",
+            "127.0.0.1:11434",
+            "[::1]:11434",
+            "192.168.1.2",
+            "box",
+            "a.local",
+            "host.docker.internal",
+        ] {
             assert!(hosts.allow(good), "{good}");
         }
         for bad in ["evil.example", "localhost.evil.com", "127.0.0.1.nip.io", "8.8.8.8", "locallocal", "?"] {

@@ -30,7 +30,11 @@ pub async fn trace(request: Request, next: Next) -> Response {
             StatusCode::INTERNAL_SERVER_ERROR.into_response()
         });
         // of a stream, the time to its first piece
-        tracing::info!(http.status = answer.status().as_u16(), took_ms = began.elapsed().as_millis() as u64, "answered");
+        tracing::info!(
+            http.status = answer.status().as_u16(),
+            took_ms = began.elapsed().as_millis() as u64,
+            "answered"
+        );
         answer
     };
     let mut answer = answer.instrument(span).await;

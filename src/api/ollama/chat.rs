@@ -38,16 +38,12 @@ pub async fn chat(
         turn.unload(&state).await?;
         return Ok(json(&nothing(&model, "unload")));
     }
-    let chat = Chat {
-        messages: request.messages.into_iter().map(convert::message).collect(),
-        tools: request.tools.0,
-    };
+    let chat = Chat { messages: request.messages.into_iter().map(convert::message).collect(), tools: request.tools.0 };
     let Some((mut loaded, prompt)) = turn.chat(&state, chat).await? else {
         return Ok(json(&nothing(&model, "load")));
     };
     if request.debug_render_only {
-        let debug_info =
-            Some(DebugInfo { rendered_template: prompt.text, image_count: prompt.images as u64 });
+        let debug_info = Some(DebugInfo { rendered_template: prompt.text, image_count: prompt.images as u64 });
         return Ok(json(&ChatResponse { debug_info, message: Message::default(), ..line(&model) }));
     }
     loaded.turn.wish.format = convert::format(&request.format)?;

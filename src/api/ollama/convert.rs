@@ -66,7 +66,9 @@ pub fn format(raw: &Raw) -> Result<Option<Format>, ApiError> {
         schema @ Value::Object(_) => Ok(Some(Format::Schema(schema))),
         _ => {
             let quoted = format!("{:?}", raw.0);
-            Err(ApiError::Internal(format!("invalid format: {quoted}; expected \"json\" or a valid JSON Schema object")))
+            Err(ApiError::Internal(format!(
+                "invalid format: {quoted}; expected \"json\" or a valid JSON Schema object"
+            )))
         }
     }
 }

@@ -2,11 +2,13 @@
 
 use axum::extract::State;
 use axum::response::Response;
+use futures_util::StreamExt as _;
 use serde_json::Value;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::UnboundedReceiverStream;
 
 use super::convert;
+use super::pull::bring;
 use crate::api::AppState;
 use crate::api::error::{ApiError, OllamaError};
 use crate::api::extract::Ollama;
@@ -41,6 +43,15 @@ pub async fn create(
 fn run(state: AppState, name: ModelName, request: wire::CreateRequest) -> Pieces<Progress> {
     Box::pin(async_stream::try_stream! {
         let request = convert_request(name, request)?;
+        if let Some(from) = request.from.clone().filter(|from| is_absent(&state.store, from)) {
+            let mut base = std::pin::pin!(bring(&state.puller, from, false));
+            while let Some(progress) = base.next().await {
+                let progress = progress?;
+                if progress.status != "success" {
+                    yield progress;
+                }
+            }
+        }
         let (send, receive) = mpsc::unbounded_channel();
         let (store, told) = (state.store.clone(), send.clone());
         let work = tokio::task::spawn_blocking(move || {
@@ -74,9 +85,7 @@ fn convert_request(name: ModelName, request: wire::CreateRequest) -> Result<Crea
     let files = |map: &OrderedMap<String>| {
         map.iter().map(|(path, digest)| CreateFile::new(path, digest)).collect::<Result<Vec<_>, _>>()
     };
-    let set = |first: &str, second: &str| {
-        [first, second].into_iter().find(|text| !text.is_empty()).map(str::to_owned)
-    };
+    let set = |first: &str, second: &str| [first, second].into_iter().find(|text| !text.is_empty()).map(str::to_owned);
     Ok(CreateRequest {
         from,
         files: files(&request.files)?,
@@ -95,6 +104,11 @@ fn convert_request(name: ModelName, request: wire::CreateRequest) -> Result<Crea
         requires: request.requires,
         ..CreateRequest::new(name)
     })
+}
+
+/// There is no such name. (One that is broken is an error of its own.)
+fn is_absent(store: &Store, name: &ModelName) -> bool {
+    matches!(store.tags().get(name), Err(StoreError::NotFound(_)))
 }
 
 /// One text or several.

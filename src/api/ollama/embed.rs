@@ -69,12 +69,8 @@ pub async fn embeddings(
     Ollama(request): Ollama<EmbeddingsRequest>,
 ) -> Result<Response, OllamaError> {
     let name = names::model(&request.model, || ApiError::invalid("model is required"))?;
-    let wish = Wish {
-        asked: request.model,
-        options: request.options,
-        keep_alive: request.keep_alive,
-        ..Wish::default()
-    };
+    let wish =
+        Wish { asked: request.model, options: request.options, keep_alive: request.keep_alive, ..Wish::default() };
     let inputs = if request.prompt.is_empty() { Vec::new() } else { vec![request.prompt] };
     let embedded = run(&state, &name, wish, Texts { inputs, dimensions: 0 }).await?;
     let vector = embedded.vectors.into_iter().next().unwrap_or_default();

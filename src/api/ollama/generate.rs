@@ -23,8 +23,34 @@ pub async fn generate(
     State(state): State<AppState>,
     Ollama(request): Ollama<GenerateRequest>,
 ) -> Result<Response, OllamaError> {
-    let began = Instant::now();
-    let name = names::model(&request.model, || ApiError::NotFound("model '' not found".into()));
+    let (events, quiet) = match start(&state, &request, Instant::now()).await? {
+        Generated::Object(object) => return Ok(json(&object)),
+        Generated::Answer { events, quiet } => (events, quiet),
+    };
+    if request.stream.unwrap_or(true) {
+        return Ok(ndjson(lines(request, events, quiet)).await?);
+    }
+    let (mut chunk, done) = fold(events).await?;
+    let tool_calls = chunk.tool_calls.drain(..).map(convert::wire_call).collect();
+    let answer = finish(of_chunk(&request.model, chunk), &request, done);
+    Ok(json(&GenerateResponse { tool_calls, ..answer }))
+}
+
+/// What a request comes to.
+pub enum Generated {
+    /// Nothing is generated: the model was loaded or unloaded, or the prompt is only to be seen.
+    Object(Box<GenerateResponse>),
+    /// `quiet` answers leave out the steps in which nothing is to be seen.
+    Answer { events: Pieces<Event>, quiet: bool },
+}
+
+/// Does all that comes before the first piece.
+///
+/// # Errors
+/// In Ollama's order: the name, the model, what it can do, loading it, the prompt, the format.
+pub async fn start(state: &AppState, request: &GenerateRequest, began: Instant) -> Result<Generated, ApiError> {
+    let logprobs = convert::logprobs(request.logprobs, request.top_logprobs)?;
+    let name = names::model(&request.model, || ApiError::NotFound("model '' not found".into()))?;
     let wish = Wish {
         asked: request.model.clone(),
         options: request.options.clone(),
@@ -32,36 +58,29 @@ pub async fn generate(
         think: request.think,
         truncate: request.truncate,
         shift: request.shift,
-        logprobs: convert::logprobs(request.logprobs, request.top_logprobs)?,
+        logprobs,
         format: None,
     };
-    let mut turn = Turn::new(&state, &name?, wish, began).await?;
+    let mut turn = Turn::new(state, &name, wish, began).await?;
     if request.prompt.is_empty() && request.keep_alive == Some(KeepAlive::Unload) {
-        turn.unload(&state).await?;
-        return Ok(json(&nothing(&request, "unload")));
+        turn.unload(state).await?;
+        return Ok(Generated::Object(Box::new(nothing(request, "unload"))));
     }
-    check(&request, &mut turn)?;
-    let mut loaded = turn.load(&state).await?;
+    check(request, &mut turn)?;
+    let mut loaded = turn.load(state).await?;
     if request.prompt.is_empty() {
-        return Ok(json(&nothing(&request, "load")));
+        return Ok(Generated::Object(Box::new(nothing(request, "load"))));
     }
-    let prompt = prompt(&request, &loaded)?;
+    let prompt = prompt(request, &loaded)?;
     if request.debug_render_only {
-        let image_count = prompt.images as u64;
-        let debug_info = Some(DebugInfo { rendered_template: prompt.text, image_count });
-        return Ok(json(&GenerateResponse { debug_info, ..line(&request.model) }));
+        let info = DebugInfo { rendered_template: prompt.text, image_count: prompt.images as u64 };
+        let object = GenerateResponse { debug_info: Some(info), ..line(&request.model) };
+        return Ok(Generated::Object(Box::new(object)));
     }
+    loaded.check_fits(&prompt.parts).await?;
     loaded.turn.wish.format = convert::format(&request.format)?;
     let quiet = loaded.turn.known.has_builtin_parser();
-    let events = loaded.answer(prompt);
-    if request.stream.unwrap_or(true) {
-        return Ok(ndjson(lines(request, events, quiet)).await?);
-    }
-    let (chunk, done) = fold(events).await?;
-    let calls = chunk.tool_calls.clone();
-    let answer = finish(of_chunk(&request.model, chunk), &request, done);
-    let tool_calls = calls.into_iter().map(convert::wire_call).collect();
-    Ok(json(&GenerateResponse { tool_calls, ..answer }))
+    Ok(Generated::Answer { events: loaded.answer(prompt), quiet })
 }
 
 /// What the request asks of the model, in Ollama's order.
@@ -82,7 +101,7 @@ fn check(request: &GenerateRequest, turn: &mut Turn) -> Result<(), ApiError> {
 
 fn prompt(request: &GenerateRequest, loaded: &Loaded) -> Result<Prompt, ApiError> {
     if request.raw {
-        return Ok(Prompt::plain(request.prompt.clone(), &request.images));
+        return Ok(Prompt::plain(with_images(request), &request.images));
     }
     let known = &loaded.turn.known;
     let think = loaded.turn.wish.think;
@@ -102,6 +121,15 @@ fn prompt(request: &GenerateRequest, loaded: &Loaded) -> Result<Prompt, ApiError
         prompt.parts.insert(0, PromptPart::Tokens(context));
     }
     Ok(prompt)
+}
+
+/// A raw prompt whose images have no places in it has them in front.
+fn with_images(request: &GenerateRequest) -> String {
+    if request.prompt.contains("[img-0]") {
+        return request.prompt.clone();
+    }
+    let marks: String = (0..request.images.len()).map(|index| format!("[img-{index}]")).collect();
+    marks + &request.prompt
 }
 
 /// One question as a conversation. With the tokens of a former answer, the model's own messages are in them already.

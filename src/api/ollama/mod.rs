@@ -2,10 +2,11 @@
 
 pub mod blobs;
 pub mod chat;
-mod convert;
+pub mod convert;
 pub mod create;
 pub mod embed;
 pub mod generate;
 pub mod models;
 pub mod ops;
+pub mod pull;
 pub mod show;

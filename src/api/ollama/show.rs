@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use axum::extract::State;
+use axum::http::{HeaderMap, header};
 use axum::response::Response;
 use serde::Serialize;
 use serde_json::Value;
@@ -14,7 +15,7 @@ use crate::api::error::{ApiError, OllamaError, json};
 use crate::api::extract::Ollama;
 use crate::api::models::{Known, blocking, find};
 use crate::api::names;
-use crate::gguf::{Gguf, GgufError};
+use crate::gguf::{Gguf, GgufError, Tensor};
 use crate::go;
 use crate::prompt::format::Format;
 use crate::store::Model;
@@ -27,6 +28,7 @@ const LEFT_OUT: [&str; 2] = ["general.name", "tokenizer.chat_template"];
 
 pub async fn show(
     State(state): State<AppState>,
+    headers: HeaderMap,
     Ollama(request): Ollama<ShowRequest>,
 ) -> Result<Response, OllamaError> {
     let asked = if request.model.is_empty() { &request.name } else { &request.model };
@@ -34,16 +36,29 @@ pub async fn show(
     let known = find(&state, &name).await?;
     let known = known.ok_or_else(|| ApiError::NotFound(format!("model '{}' not found", name.short())))?;
     Options::default().apply(&request.options)?;
-    let shown = blocking(move || describe(&known, &request)).await?;
+    let asked = asked.clone();
+    let mut shown = blocking(move || describe(&known, &request)).await?;
+    if is_copilot(&headers) {
+        // it shows this to its users as the model's name
+        shown.model_info.insert("general.basename".into(), raw(&asked));
+    }
     Ok(json(&shown))
+}
+
+fn is_copilot(headers: &HeaderMap) -> bool {
+    let agent = headers.get(header::USER_AGENT).and_then(|agent| agent.to_str().ok());
+    agent.is_some_and(|agent| agent.starts_with("GitHubCopilotChat/"))
 }
 
 fn describe(known: &Known, request: &ShowRequest) -> Result<ShowResponse, ApiError> {
     let model = &known.model;
     let gguf = model.gguf()?;
-    let mut model_info = gguf.map(|gguf| info(gguf, request.verbose)).transpose().map_err(ApiError::internal)?;
-    if let (Some(info), Some(gguf)) = (&mut model_info, gguf) {
-        info.insert("general.parameter_count".into(), raw(&gguf.parameter_count()));
+    let mut model_info = match gguf {
+        Some(gguf) => info(gguf, request.verbose).map_err(ApiError::internal)?,
+        None => info_of_config(model),
+    };
+    if let Some(gguf) = gguf {
+        model_info.insert("general.parameter_count".into(), raw(&gguf.parameter_count()));
     }
     let projector = model.projectors().into_iter().next().and_then(|path| Gguf::open(&path).ok());
     let projector_info = projector.map(|gguf| info(&gguf, request.verbose)).transpose().map_err(ApiError::internal)?;
@@ -59,7 +74,7 @@ fn describe(known: &Known, request: &ShowRequest) -> Result<ShowResponse, ApiErr
         system: overlaid.system.clone().unwrap_or_default(),
         details: Details { context_length: 0, embedding_length: 0, ..details },
         messages: model.messages.iter().map(convert::wire_message).collect(),
-        model_info: model_info.unwrap_or_default(),
+        model_info,
         projector_info: projector_info.unwrap_or_default(),
         tensors: gguf.map(tensors).unwrap_or_default(),
         capabilities: known.capabilities.iter().map(|kind| kind.as_str()).collect(),
@@ -132,19 +147,39 @@ fn info(gguf: &Gguf, verbose: bool) -> Result<BTreeMap<String, Box<RawValue>>, G
     Ok(info)
 }
 
+/// Of weights that are no GGUF: what clients look for first.
+fn info_of_config(model: &Model) -> BTreeMap<String, Box<RawValue>> {
+    let details = model.details();
+    let family = &details.family;
+    let mut info = BTreeMap::from([("general.architecture".to_owned(), raw(family))]);
+    for (key, length) in [("context_length", details.context_length), ("embedding_length", details.embedding_length)] {
+        info.extend(length.map(|length| (format!("{family}.{key}"), raw(&length))));
+    }
+    info
+}
+
 /// As JSON, a narrow float in its own shortest digits.
 fn raw(value: &impl Serialize) -> Box<RawValue> {
     let text = go::json::to_string(value).expect("metadata are plain JSON: a bug");
     RawValue::from_string(text).expect("what was just written is JSON: a bug")
 }
 
+/// In the order to which Ollama brings the tensors of what it imports: those of no block first, then block by block, each
+/// by name.
 fn tensors(gguf: &Gguf) -> Vec<TensorInfo> {
-    let tensor = |tensor: &crate::gguf::Tensor| TensorInfo {
+    let place = |tensor: &&Tensor| (block(tensor.name()), tensor.name().to_owned());
+    let mut tensors: Vec<&Tensor> = gguf.tensors().iter().collect();
+    tensors.sort_by_cached_key(place);
+    let tensor = |tensor: &Tensor| TensorInfo {
         name: tensor.name().to_owned(),
         kind: tensor.kind().name().to_owned(),
         shape: tensor.shape().to_vec(),
     };
-    gguf.tensors().iter().map(tensor).collect()
+    tensors.into_iter().map(tensor).collect()
+}
+
+fn block(name: &str) -> Option<u64> {
+    name.strip_prefix("blk.")?.split('.').next()?.parse().ok()
 }
 
 #[cfg(test)]

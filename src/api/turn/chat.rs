@@ -33,6 +33,7 @@ impl Turn {
         let messages = assemble(turn, chat.messages);
         let conversation = Conversation { messages, tools: chat.tools, think: turn.wish.think };
         let prompt = loaded.render_newest(conversation).await?;
+        loaded.check_fits(&prompt.parts).await?;
         Ok(Some((loaded, prompt)))
     }
 }

@@ -7,6 +7,7 @@
 mod answer;
 mod chat;
 mod prompt;
+mod schema;
 
 pub use answer::{Chunk, Done, Event, fold};
 pub use chat::Chat;
@@ -154,21 +155,23 @@ pub struct Loaded {
 }
 
 impl Loaded {
-    /// Tokens that a prompt and its answer may take together.
+    /// Tokens that a prompt and its answer may take together: what the request asks for, though the runner may have room
+    /// for more.
     pub fn context(&self) -> usize {
-        match self.lease.runner().report().context_length {
-            0 => usize::try_from(self.spec.options.num_ctx).unwrap_or(usize::MAX),
-            length => usize::try_from(length).unwrap_or(usize::MAX),
+        let asked = usize::try_from(self.spec.options.num_ctx).unwrap_or(usize::MAX);
+        match usize::try_from(self.lease.runner().report().context_length) {
+            Ok(length) if length > 0 => length.min(asked),
+            _ => asked,
         }
     }
 
     /// Generates. Its first piece comes with the first token.
     pub fn answer(self, prompt: Prompt) -> Pieces<Event> {
         let wish = &self.turn.wish;
-        let constraint = wish.format.as_ref().map(|format| Constraint {
-            schema: schema(format),
-            after: prompt.thinking_end.clone(),
-        });
+        let constraint = wish
+            .format
+            .as_ref()
+            .map(|format| Constraint { schema: schema::text(format), after: prompt.thinking_end.clone() });
         let family = self.turn.known.model.config.model_family.as_str();
         let request = GenerateRequest {
             prompt: prompt.parts,
@@ -180,12 +183,5 @@ impl Loaded {
             shift: wish.shift.unwrap_or(family != "deepseek2"),
         };
         answer::answer(self.lease, request, prompt.parsers, self.turn.began)
-    }
-}
-
-fn schema(format: &Format) -> String {
-    match format {
-        Format::Json => "{\"type\":\"object\"}".to_owned(),
-        Format::Schema(schema) => schema.to_string(),
     }
 }

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use serde_json::json;
+
 use super::Loaded;
 use crate::api::error::ApiError;
 use crate::api::models::Known;
@@ -9,6 +11,9 @@ use crate::engine::PromptPart;
 use crate::prompt::format::Format;
 use crate::prompt::{Conversation, OutputParser, ParseError, Piece, Rendered, history};
 use crate::types::{Image, Message, Think};
+
+/// Contexts are made in steps of this many tokens.
+const CONTEXT_STEP: usize = 256;
 
 type Parsers = Box<dyn FnMut() -> Box<dyn OutputParser> + Send>;
 
@@ -102,6 +107,34 @@ impl Loaded {
         Ok(self.lease.runner().tokenize(rendered.text, true).await?.len() + images)
     }
 
+    /// Refuses a prompt that does not fit and may not be cut, in the words of the server that Ollama runs its models in.
+    ///
+    /// # Errors
+    /// 400 with how many tokens there are, and how many may be.
+    pub async fn check_fits(&self, parts: &[PromptPart]) -> Result<(), ApiError> {
+        if self.turn.wish.truncate != Some(false) {
+            return Ok(());
+        }
+        let mut tokens = 0;
+        for part in parts {
+            tokens += match part {
+                PromptPart::Text(text) => self.lease.runner().tokenize(text.clone(), true).await?.len(),
+                PromptPart::Tokens(tokens) => tokens.len(),
+                PromptPart::Media(_) => 0,
+            };
+        }
+        let room = self.context().next_multiple_of(CONTEXT_STEP);
+        if tokens < room {
+            return Ok(());
+        }
+        let message =
+            format!("request ({tokens} tokens) exceeds the available context size ({room} tokens), try increasing it");
+        let error = json!({
+            "code": 400, "message": message, "type": "exceed_context_size_error", "n_prompt_tokens": tokens, "n_ctx": room
+        });
+        Err(ApiError::Invalid(json!({ "error": error }).to_string()))
+    }
+
     /// Takes the first token's text off a prompt that the tokenizer puts that token in front of.
     fn leave_bos(&self, rendered: &mut Rendered) {
         if let Some(bos) = self.lease.runner().report().bos.as_deref().filter(|bos| !bos.is_empty())
@@ -160,12 +193,10 @@ mod tests {
     fn images_take_their_places() {
         let images = [Image([1].as_slice().into()), Image([2].as_slice().into())];
         let text = |text: &str| PromptPart::Text(text.into());
-        assert_eq!(parts("a [img-1]b[img-0]", &images), [
-            text("a "),
-            PromptPart::Media(vec![2]),
-            text("b"),
-            PromptPart::Media(vec![1])
-        ]);
+        assert_eq!(
+            parts("a [img-1]b[img-0]", &images),
+            [text("a "), PromptPart::Media(vec![2]), text("b"), PromptPart::Media(vec![1])]
+        );
         assert_eq!(parts("[img-7] [img-x] [img-1", &images), [text("[img-7] [img-x] [img-1")]);
         assert_eq!(parts("", &[]), [text("")]);
     }

@@ -50,14 +50,12 @@ macro_rules! decode_number {
 
             fn decode(&mut self, node: &Node<'_>, context: &mut Context) -> Result<(), JsonError> {
                 match node.kind {
-                    Kind::Number(text) => match text
-                        .parse::<$type>()
-                        .ok()
-                        .filter(|number| (*number as f64).is_finite())
-                    {
-                        Some(number) => *self = number,
-                        None => context.refuse(format!("number {text}"), $name),
-                    },
+                    Kind::Number(text) => {
+                        match text.parse::<$type>().ok().filter(|number| (*number as f64).is_finite()) {
+                            Some(number) => *self = number,
+                            None => context.refuse(format!("number {text}"), $name),
+                        }
+                    }
                     Kind::Null => {}
                     _ => context.mismatch(node, $name),
                 }
@@ -212,11 +210,8 @@ impl Decode for Vec<Image> {
 /// # Errors
 /// Go's text with the first byte that cannot be.
 pub fn from_base64(text: &str) -> Result<Vec<u8>, String> {
-    let text: Cow<'_, str> = if text.contains(['\r', '\n']) {
-        text.replace(['\r', '\n'], "").into()
-    } else {
-        text.into()
-    };
+    let text: Cow<'_, str> =
+        if text.contains(['\r', '\n']) { text.replace(['\r', '\n'], "").into() } else { text.into() };
     STANDARD.decode(text.as_bytes()).map_err(|error| {
         let at = match error {
             base64::DecodeError::InvalidByte(at, _) | base64::DecodeError::InvalidLastSymbol(at, _) => at,

@@ -77,11 +77,7 @@ impl Context {
             [] => "value".to_owned(),
             path => format!("struct field {}.{}", self.structure, path.join(".")),
         };
-        self.remember(JsonError::Type {
-            value,
-            place,
-            kind: kind.to_owned(),
-        });
+        self.remember(JsonError::Type { value, place, kind: kind.to_owned() });
     }
 
     fn remember(&mut self, error: JsonError) {
@@ -135,9 +131,7 @@ impl Context {
 /// The known name that `key` means: an equal one, else one that differs in case.
 pub fn known(key: &str, names: &[&'static str]) -> Option<&'static str> {
     let equal = names.iter().find(|name| **name == key);
-    equal
-        .or_else(|| names.iter().find(|name| name.eq_ignore_ascii_case(key)))
-        .copied()
+    equal.or_else(|| names.iter().find(|name| name.eq_ignore_ascii_case(key))).copied()
 }
 
 /// Implements [`Decode`] for a structure: its Go package and name, then JSON names and fields.

@@ -88,9 +88,7 @@ impl Node<'_> {
 
 fn number(text: &str) -> Option<serde_json::Number> {
     let whole = text.parse::<i64>().ok().filter(|_| text != "-0");
-    whole
-        .map(Into::into)
-        .or_else(|| serde_json::Number::from_f64(text.parse().ok()?))
+    whole.map(Into::into).or_else(|| serde_json::Number::from_f64(text.parse().ok()?))
 }
 
 /// Reads the first value of `text`; what follows it is not looked at.
@@ -139,10 +137,7 @@ impl<'a> Scanner<'a> {
         let start = self.at;
         let kind = match self.peek().ok_or(SyntaxError::Cut)? {
             byte @ (b'{' | b'[') if depth == DEEPEST => {
-                return Err(SyntaxError::Character {
-                    byte,
-                    place: "exceeded max depth",
-                });
+                return Err(SyntaxError::Character { byte, place: "exceeded max depth" });
             }
             b'{' => self.object(depth + 1)?,
             b'[' => self.array(depth + 1)?,
@@ -152,16 +147,10 @@ impl<'a> Scanner<'a> {
             b'f' => self.word(b"false", Kind::Bool(false))?,
             b'n' => self.word(b"null", Kind::Null)?,
             byte => {
-                return Err(SyntaxError::Character {
-                    byte,
-                    place: "looking for beginning of value",
-                });
+                return Err(SyntaxError::Character { byte, place: "looking for beginning of value" });
             }
         };
-        Ok(Node {
-            kind,
-            raw: &self.text[start..self.at],
-        })
+        Ok(Node { kind, raw: &self.text[start..self.at] })
     }
 
     fn object(&mut self, depth: usize) -> Result<Kind<'a>, SyntaxError> {
@@ -271,10 +260,7 @@ impl<'a> Scanner<'a> {
                     start = self.at;
                 }
                 byte @ ..0x20 => {
-                    return Err(SyntaxError::Character {
-                        byte,
-                        place: "in string literal",
-                    });
+                    return Err(SyntaxError::Character { byte, place: "in string literal" });
                 }
                 _ => self.at += 1,
             }
@@ -330,14 +316,8 @@ mod tests {
             ("{\"model\": ", "unexpected EOF"),
             ("x", "invalid character 'x' looking for beginning of value"),
             ("\u{feff}{}", "invalid character 'ï' looking for beginning of value"),
-            (
-                "{a:1}",
-                "invalid character 'a' looking for beginning of object key string",
-            ),
-            (
-                "{\"a\":1,}",
-                "invalid character '}' looking for beginning of object key string",
-            ),
+            ("{a:1}", "invalid character 'a' looking for beginning of object key string"),
+            ("{\"a\":1,}", "invalid character '}' looking for beginning of object key string"),
             ("{\"a\" 1}", "invalid character '1' after object key"),
             ("{\"a\":1 2}", "invalid character '2' after object key:value pair"),
             ("[1 2]", "invalid character '2' after array element"),
@@ -346,10 +326,7 @@ mod tests {
             ("\"a\nb\"", r"invalid character '\n' in string literal"),
             ("\"\0\"", r"invalid character '\x00' in string literal"),
             (r#""\x""#, "invalid character 'x' in string escape code"),
-            (
-                r#""\u12'""#,
-                r"invalid character '\'' in \u hexadecimal character escape",
-            ),
+            (r#""\u12'""#, r"invalid character '\'' in \u hexadecimal character escape"),
             ("-x", "invalid character 'x' in numeric literal"),
             ("1.x", "invalid character 'x' after decimal point in numeric literal"),
             ("1e\"", "invalid character '\"' in exponent of numeric literal"),
@@ -359,19 +336,13 @@ mod tests {
             assert_eq!(read(text.as_bytes()).unwrap_err().to_string(), error, "{text:?}");
         }
         let deep = "[".repeat(1_000_000);
-        assert_eq!(
-            read(deep.as_bytes()).unwrap_err().to_string(),
-            "invalid character '[' exceeded max depth"
-        );
+        assert_eq!(read(deep.as_bytes()).unwrap_err().to_string(), "invalid character '[' exceeded max depth");
     }
 
     #[test]
     fn reads_the_first_value() {
         let value = |text: &str| read(text.as_bytes()).unwrap().to_value().unwrap();
-        assert_eq!(
-            value("{\"a\":[1,2.5,-0]} trailing"),
-            serde_json::json!({"a": [1, 2.5, -0.0]})
-        );
+        assert_eq!(value("{\"a\":[1,2.5,-0]} trailing"), serde_json::json!({"a": [1, 2.5, -0.0]}));
         assert_eq!(value(r#""\ud83d\ude00 \ud83d \u00e9\n""#), "😀 \u{fffd} é\n");
         assert_eq!(value("{\"a\":1,\"a\":2}"), serde_json::json!({"a": 2}));
         assert!(read(b"1e400").unwrap().to_value().is_none());

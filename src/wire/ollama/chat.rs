@@ -87,9 +87,7 @@ impl Decode for Message {
     }
 
     fn decode(&mut self, node: &Node<'_>, context: &mut Context) -> Result<(), JsonError> {
-        let mut fields = Fields {
-            message: std::mem::take(self),
-        };
+        let mut fields = Fields { message: std::mem::take(self) };
         context.custom(|context| fields.decode(node, context))?;
         *self = fields.message;
         self.role = self.role.to_lowercase();
@@ -222,14 +220,8 @@ mod tests {
     #[test]
     fn wrong_types_are_told_as_go_tells_them() {
         for (body, text) in [
-            (
-                "[]",
-                "json: cannot unmarshal array into Go value of type api.ChatRequest",
-            ),
-            (
-                "{\"model\":7}",
-                "json: cannot unmarshal number into Go struct field ChatRequest.model of type string",
-            ),
+            ("[]", "json: cannot unmarshal array into Go value of type api.ChatRequest"),
+            ("{\"model\":7}", "json: cannot unmarshal number into Go struct field ChatRequest.model of type string"),
             (
                 "{\"stream\":\"x\"}",
                 "json: cannot unmarshal string into Go struct field ChatRequest.stream of type bool",
@@ -285,10 +277,7 @@ mod tests {
             error::<CopyRequest>("{\"source\":7}"),
             "json: cannot unmarshal number into Go struct field CopyRequest.source of type string"
         );
-        assert_eq!(
-            error::<EmbedRequest>("{\"truncate\":1}").split(' ').next_back(),
-            Some("bool")
-        );
+        assert_eq!(error::<EmbedRequest>("{\"truncate\":1}").split(' ').next_back(), Some("bool"));
         assert_eq!(error::<PullRequest>(""), "EOF");
     }
 
@@ -296,10 +285,7 @@ mod tests {
     fn lenient_as_go() {
         let body = br#"{"MODEL":"a","model":"b","nope":{},"Messages":[{"role":"USER"},null],"stream":false,"stream":null} junk"#;
         let request: ChatRequest = decode(body).unwrap();
-        assert_eq!(
-            (request.model.as_str(), request.messages.len(), request.stream),
-            ("b", 2, None)
-        );
+        assert_eq!((request.model.as_str(), request.messages.len(), request.stream), ("b", 2, None));
         assert_eq!(request.messages[0].role, "user");
         let zero: ChatRequest = decode(b"null").unwrap();
         assert!(zero.model.is_empty());

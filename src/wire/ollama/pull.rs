@@ -58,9 +58,6 @@ pub struct Progress {
 impl Progress {
     /// A line that only says what is being done.
     pub fn status(status: impl Into<String>) -> Self {
-        Self {
-            status: status.into(),
-            ..Self::default()
-        }
+        Self { status: status.into(), ..Self::default() }
     }
 }

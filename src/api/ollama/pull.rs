@@ -1,0 +1,100 @@
+//! `POST /api/pull` and `/api/push`.
+
+use axum::extract::State;
+use axum::response::Response;
+use futures_util::{Stream, StreamExt as _};
+
+use crate::api::AppState;
+use crate::api::error::{ApiError, OllamaError};
+use crate::api::extract::Ollama;
+use crate::api::models::blocking;
+use crate::api::names;
+use crate::api::progress::respond;
+use crate::api::stream::Pieces;
+use crate::pull::{PullError, PullEvent, Puller, PushEvent};
+use crate::store::StoreError;
+use crate::types::{Digest, ModelName};
+use crate::wire::ollama::{Progress, PullRequest, PushRequest};
+
+pub async fn pull(
+    State(state): State<AppState>,
+    Ollama(request): Ollama<PullRequest>,
+) -> Result<Response, OllamaError> {
+    let asked = if request.model.is_empty() { &request.name } else { &request.model };
+    let name = names::model(asked, || ApiError::invalid("invalid model name"))?;
+    let progress = bring(&state.puller, name, request.insecure);
+    Ok(respond(request.stream.unwrap_or(true), Box::pin(progress)).await)
+}
+
+/// A pull as progress.
+pub fn bring(
+    puller: &Puller,
+    name: ModelName,
+    insecure: bool,
+) -> impl Stream<Item = Result<Progress, ApiError>> + Send + 'static + use<> {
+    puller.pull(name, insecure).map(|event| Ok(pulled(event?)))
+}
+
+fn pulled(event: PullEvent) -> Progress {
+    Progress::status(match event {
+        PullEvent::Manifest => "pulling manifest",
+        PullEvent::Layer { digest, total, completed } => return layer("pulling", digest, total, completed),
+        PullEvent::Verifying => "verifying sha256 digest",
+        PullEvent::Writing => "writing manifest",
+        PullEvent::Pruning => "removing unused layers",
+        PullEvent::Done => "success",
+    })
+}
+
+fn layer(doing: &str, digest: Digest, total: u64, completed: u64) -> Progress {
+    Progress { status: format!("{doing} {}", digest.short()), digest: digest.to_string(), total, completed }
+}
+
+pub async fn push(
+    State(state): State<AppState>,
+    Ollama(request): Ollama<PushRequest>,
+) -> Result<Response, OllamaError> {
+    let asked = if request.model.is_empty() { request.name } else { request.model };
+    if asked.is_empty() {
+        return Err(ApiError::invalid("model is required").into());
+    }
+    let name = ModelName::parse(&asked).map_err(ApiError::invalid_name)?;
+    let stream = request.stream.unwrap_or(true);
+    Ok(respond(stream, send(state, name, request.insecure)).await)
+}
+
+fn send(state: AppState, name: ModelName, insecure: bool) -> Pieces<Progress> {
+    Box::pin(async_stream::try_stream! {
+        let mut events = std::pin::pin!(state.puller.push(name.clone(), insecure));
+        while let Some(event) = events.next().await {
+            match event {
+                Ok(event) => yield pushed(event),
+                Err(error) => Err(absent(&state, &name, error).await)?,
+            }
+        }
+    })
+}
+
+fn pushed(event: PushEvent) -> Progress {
+    Progress::status(match event {
+        PushEvent::Retrieving => "retrieving manifest",
+        PushEvent::NotRetrieved => "couldn't retrieve manifest",
+        PushEvent::Layer { digest, total, completed } => return layer("pushing", digest, total, completed),
+        PushEvent::Manifest => "pushing manifest",
+        PushEvent::Done => "success",
+    })
+}
+
+/// What Ollama says of a model that is not there to be pushed is what its file system said.
+async fn absent(state: &AppState, name: &ModelName, error: PullError) -> ApiError {
+    let missing = matches!(&error, PullError::Store(error) if matches!(**error, StoreError::NotFound(_)));
+    if !missing {
+        return error.into();
+    }
+    let (store, name) = (state.store.clone(), name.clone());
+    let path = blocking(move || Ok::<_, StoreError>(store.layout().manifest(&store.tags().resolve(&name)))).await;
+    path.map_or_else(
+        |error| error,
+        |path| ApiError::Internal(format!("open {}: no such file or directory", path.display())),
+    )
+}

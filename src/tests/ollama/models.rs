@@ -1,0 +1,75 @@
+//! Models that come, are listed, loaded, copied and go; and what else a server answers.
+
+use axum::http::Method;
+use hanzod::types::Digest;
+use serde_json::json;
+
+use crate::util::TestApp;
+
+#[tokio::test]
+async fn a_loaded_model_is_listed_until_it_is_unloaded() {
+    let app = TestApp::with_tiny().await;
+    app.post("/api/generate", json!({ "model": "tiny", "keep_alive": -1 })).await;
+    let models = app.get("/api/ps").await.json();
+    let model = &models["models"][0];
+    let keys: Vec<&str> = model.as_object().unwrap().keys().map(String::as_str).collect();
+    assert_eq!(keys.join(" "), "name model size digest details expires_at size_vram context_length");
+    assert_eq!((&model["name"], &model["context_length"]), (&json!("tiny:latest"), &json!(4096)));
+    let year: u32 = model["expires_at"].as_str().unwrap()[..4].parse().unwrap();
+    assert!((2200..10_000).contains(&year), "{year}");
+    // another name for the same weights needs no other load
+    app.post("/api/copy", json!({ "source": "tiny", "destination": "other" })).await;
+    app.post("/api/generate", json!({ "model": "other" })).await;
+    assert_eq!(app.engine.loads(), 1);
+    app.post("/api/generate", json!({ "model": "other", "keep_alive": 0 })).await;
+    assert_eq!(app.get("/api/ps").await.text(), "{\"models\":[]}");
+}
+
+#[tokio::test]
+async fn blobs_appear_whole_or_not_at_all() {
+    let app = TestApp::new();
+    let path = format!("/api/blobs/{}", Digest::of(b"hello"));
+    let wrong = format!("/api/blobs/{}", Digest::of(b"other"));
+    assert_eq!(app.send(Method::POST, &wrong, &[], "hello").await.status, 400);
+    for path in [&path, &wrong] {
+        assert_eq!(app.send(Method::HEAD, path, &[], "").await.status, 404);
+    }
+    for status in [201, 200] {
+        let reply = app.send(Method::POST, &path, &[], "hello").await;
+        assert_eq!((reply.status, reply.text().as_str()), (status, ""));
+    }
+    assert_eq!(app.send(Method::HEAD, &path, &[], "").await.status, 200);
+}
+
+#[tokio::test]
+async fn a_list_that_is_empty_is_a_list() {
+    let app = TestApp::new();
+    assert_eq!(app.get("/api/tags").await.text(), "{\"models\":[]}");
+    assert_eq!(app.get("/v1/models").await.text(), "{\"object\":\"list\",\"data\":[]}\n");
+}
+
+#[tokio::test]
+async fn vectors() {
+    let app = TestApp::with_tiny().await;
+    app.create(json!({ "model": "embed", "from": "tiny", "info": { "capabilities": ["embedding"] } })).await;
+    let request = json!({ "model": "embed", "input": ["a b", "c"], "dimensions": 2 });
+    let reply = app.post("/api/embed", request).await.json();
+    assert_eq!((&reply["embeddings"], &reply["prompt_eval_count"]), (&json!([[1, 0], [1, 0]]), &json!(7)));
+    let request = json!({ "model": "embed", "input": "word ".repeat(5000), "truncate": false });
+    let reply = app.post("/api/embed", request).await;
+    assert_eq!(
+        (reply.status, reply.text().as_str()),
+        (400, "{\"error\":\"the input length exceeds the context length\"}")
+    );
+    let request = json!({ "model": "embed", "input": "a", "encoding_format": "base64" });
+    let reply = app.post("/v1/embeddings", request).await.json();
+    assert_eq!(reply["data"][0]["embedding"], "mpkZPwAAAADNzEw/");
+}
+
+#[tokio::test]
+async fn the_server_names_itself_and_each_request() {
+    let reply = TestApp::new().get("/api/version").await;
+    assert_eq!(reply.text(), "{\"version\":\"0.33.0\"}");
+    assert!(reply.header("server").unwrap().starts_with("hanzod/"));
+    assert_eq!(reply.header("x-request-id").map(str::len), Some(24));
+}
