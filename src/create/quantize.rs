@@ -59,7 +59,7 @@ pub struct Quantized {
     _pin: Arc<Pin>,
 }
 
-/// What is to be quantised before `create` can make the model; mostly nothing. If something is, `events` are told of the
+/// What is to be quantised before `create` can make the model; mostly nothing, at no cost. If something is, `events` are told of the
 /// files that were read, and `create` does not tell of them again.
 ///
 /// # Errors
@@ -69,6 +69,9 @@ pub fn quantizations(
     request: &CreateRequest,
     events: impl FnMut(CreateEvent),
 ) -> Result<Vec<Quantization>, CreateError> {
+    if asked(&request.quantize).or(asked(&request.draft_quantize)).is_none() {
+        return Ok(Vec::new());
+    }
     let mut pins = super::pins(store, request);
     let (base, given) = super::check(store, request)?;
     pins.extend(base.iter().flat_map(|base| &base.manifest.layers).map(|layer| store.pin(layer.digest)));
@@ -114,11 +117,15 @@ struct Need {
     what: MediaType,
 }
 
+/// An empty word asks for nothing.
+fn asked(quantize: &Option<String>) -> Option<&str> {
+    quantize.as_deref().filter(|text| !text.is_empty())
+}
+
 fn needs(request: &CreateRequest, given: &Given) -> Result<Vec<Need>, CreateError> {
-    let asked = |quantize: &Option<String>| quantize.clone().filter(|text| !text.is_empty());
     let mut needs = Vec::new();
     if let Some(wanted) = asked(&request.quantize)
-        && let Some((from, to)) = step(&wanted, &given.facts.file_type)?
+        && let Some((from, to)) = step(wanted, &given.facts.file_type)?
     {
         if given.weights.is_empty() {
             return Err(CreateError::NotGgufWeights);
@@ -126,7 +133,7 @@ fn needs(request: &CreateRequest, given: &Given) -> Result<Vec<Need>, CreateErro
         needs.push(Need { input: given.weights.clone(), from, to, what: MediaType::Model });
     }
     if let Some(wanted) = asked(&request.draft_quantize)
-        && let Some((from, to)) = step(&wanted, given.draft_type.as_deref().ok_or(CreateError::NoDraft)?)?
+        && let Some((from, to)) = step(wanted, given.draft_type.as_deref().ok_or(CreateError::NoDraft)?)?
     {
         if given.drafts.len() > 1 {
             return Err(CreateError::Files("of several draft models none can be quantized".to_owned()));
