@@ -28,6 +28,8 @@ pub enum ApiError {
     NoBody,
     #[error("request body is larger than {0} bytes")]
     TooLarge(usize),
+    #[error("the request's body came too slowly")]
+    SlowBody,
     #[error("{0}")]
     Unauthorized(&'static str),
     #[error("{0}")]
@@ -59,6 +61,7 @@ impl ApiError {
     pub fn status(&self) -> StatusCode {
         match self {
             Self::Invalid(_) | Self::NoBody => StatusCode::BAD_REQUEST,
+            Self::SlowBody => StatusCode::REQUEST_TIMEOUT,
             Self::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Unauthorized(_) => StatusCode::UNAUTHORIZED,
             Self::Forbidden(_) => StatusCode::FORBIDDEN,

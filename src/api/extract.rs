@@ -1,8 +1,11 @@
 //! Request bodies: read whole up to a limit, whatever their content type says, and decoded as Go decodes.
 
-use axum::body::Body;
+use std::time::Duration;
+
+use axum::body::{Body, Bytes, HttpBody as _};
 use axum::extract::{FromRequest, Request};
-use http_body_util::{BodyExt as _, Limited};
+use http_body_util::BodyExt as _;
+use tokio::time::Instant;
 
 use super::error::{AnthropicError, ApiError, OllamaError, OpenAiError};
 use crate::wire::go_json::{self, Decode};
@@ -10,14 +13,55 @@ use crate::wire::go_json::{self, Decode};
 /// Of a JSON body: images travel in it.
 pub const LARGEST_BODY: usize = 64 << 20;
 
-async fn read<T: Decode>(body: Body) -> Result<T, ApiError> {
-    let body = Limited::new(body, LARGEST_BODY).collect().await.map_err(|error| {
-        if error.is::<http_body_util::LengthLimitError>() {
-            return ApiError::TooLarge(LARGEST_BODY);
+/// A body that brings nothing for this long is given up.
+const IDLE: Duration = Duration::from_secs(30);
+/// And one that after that time has brought less than this many bytes a second.
+const SLOWEST: u64 = 1024;
+
+/// The bytes of a body as they come, from a client that may not keep us waiting for ever.
+pub struct Upload {
+    body: Body,
+    began: Instant,
+    bytes: u64,
+}
+
+impl Upload {
+    pub fn new(body: Body) -> Self {
+        Self { body, began: Instant::now(), bytes: 0 }
+    }
+
+    /// # Errors
+    /// A body that breaks off, or comes too slowly.
+    pub async fn next(&mut self) -> Result<Option<Bytes>, ApiError> {
+        loop {
+            let frame = tokio::time::timeout(IDLE, self.body.frame()).await.map_err(|_| ApiError::SlowBody)?;
+            let Some(frame) = frame else { return Ok(None) };
+            let frame = frame.map_err(|error| ApiError::Invalid(format!("the request broke off: {error}")))?;
+            let Ok(bytes) = frame.into_data() else { continue };
+            self.bytes += bytes.len() as u64;
+            let seconds = self.began.elapsed().as_secs();
+            if seconds >= IDLE.as_secs() && self.bytes / seconds < SLOWEST {
+                return Err(ApiError::SlowBody);
+            }
+            return Ok(Some(bytes));
         }
-        ApiError::Invalid("unexpected EOF".into())
-    })?;
-    Ok(go_json::decode(&body.to_bytes())?)
+    }
+}
+
+async fn read<T: Decode>(body: Body) -> Result<T, ApiError> {
+    let announced = body.size_hint().lower();
+    if announced > LARGEST_BODY as u64 {
+        return Err(ApiError::TooLarge(LARGEST_BODY));
+    }
+    let mut upload = Upload::new(body);
+    let mut text = Vec::with_capacity(announced as usize);
+    while let Some(bytes) = upload.next().await? {
+        if text.len() + bytes.len() > LARGEST_BODY {
+            return Err(ApiError::TooLarge(LARGEST_BODY));
+        }
+        text.extend_from_slice(&bytes);
+    }
+    Ok(go_json::decode(&text)?)
 }
 
 macro_rules! extractor {
@@ -50,3 +94,39 @@ extractor!(
     Anthropic,
     AnthropicError
 );
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use futures_util::stream::{self, StreamExt as _};
+
+    use super::*;
+    use crate::wire::ollama::CopyRequest;
+
+    /// `count` bytes, each after a wait.
+    fn drops(count: usize, wait: Duration) -> Body {
+        let byte = move |_| async move {
+            tokio::time::sleep(wait).await;
+            Ok::<_, Infallible>(Bytes::from_static(b" "))
+        };
+        Body::from_stream(stream::iter(0..count).then(byte))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn slow_bodies_are_given_up() {
+        let began = Instant::now();
+        let error = read::<CopyRequest>(drops(1000, Duration::from_secs(9))).await.unwrap_err();
+        assert_eq!((error, began.elapsed().as_secs()), (ApiError::SlowBody, 36));
+        let error = read::<CopyRequest>(drops(1, Duration::from_secs(31))).await.unwrap_err();
+        assert_eq!(error, ApiError::SlowBody);
+        assert_eq!(read::<CopyRequest>(drops(5, Duration::from_secs(1))).await.unwrap_err(), ApiError::NoBody);
+    }
+
+    #[tokio::test]
+    async fn large_bodies_are_refused_before_they_are_whole() {
+        let endless = stream::repeat_with(|| Ok::<_, Infallible>(Bytes::from(vec![b' '; 1 << 20])));
+        let error = read::<CopyRequest>(Body::from_stream(endless)).await.unwrap_err();
+        assert_eq!(error, ApiError::TooLarge(LARGEST_BODY));
+    }
+}

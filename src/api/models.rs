@@ -53,17 +53,20 @@ impl Known {
     }
 }
 
-/// What was read of models, by their manifests.
+/// A model's full name, and the digest of its manifest.
+type Key = (String, Digest);
+
+/// What was read of models.
 #[derive(Clone, Debug, Default)]
-pub struct Cache(Arc<Mutex<HashMap<(String, Digest), Arc<Known>>>>);
+pub struct Cache(Arc<Mutex<HashMap<Key, Arc<Known>>>>);
 
 impl Cache {
     /// A std mutex: held for single map operations.
-    fn get(&self, key: &(String, Digest)) -> Option<Arc<Known>> {
+    fn get(&self, key: &Key) -> Option<Arc<Known>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).get(key).cloned()
     }
 
-    fn put(&self, key: (String, Digest), known: Arc<Known>) {
+    fn put(&self, key: Key, known: Arc<Known>) {
         let mut map = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if map.len() >= KEPT {
             map.clear();

@@ -151,7 +151,7 @@ impl Files<'_> {
         self.progress.show(&json!({"status": format!("copying file {digest}")}));
         let file = tokio::fs::File::open(path).await.with_context(|| format!("cannot read `{shown}`"))?;
         let body: Body = Box::pin(ReaderStream::with_capacity(file, CHUNK).map_err(std::io::Error::other));
-        self.client.send("POST", &route, Some(body)).await?;
+        self.client.send("POST", &route, Some(body)).await.map(drop)?;
         Ok(digest)
     }
 }

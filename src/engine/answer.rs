@@ -157,7 +157,9 @@ impl Answer {
         if let Some(stop) = self.show(certain) {
             return Ok(self.stopped(stop));
         }
-        if self.constrained.as_ref().is_some_and(Constrained::is_over) {
+        if self.constrained.as_ref().is_some_and(Constrained::is_over) && self.usage.completion_tokens < self.limit {
+            // The end is all that may follow: it is taken, and counted, without evaluating anything for it.
+            self.usage.completion_tokens += 1;
             return Ok(self.finish(FinishReason::Stop));
         }
         if self.usage.completion_tokens >= self.limit {
@@ -286,6 +288,7 @@ mod tests {
             constraint: None,
             preserved: Vec::new(),
             logprobs: None,
+            context: 0,
             truncate: true,
             shift: true,
         }

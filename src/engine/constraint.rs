@@ -10,8 +10,8 @@ use toktrie::{ApproximateTokEnv, SimpleVob, TokEnv, TokRxInfo, TokTrie};
 use super::event::EngineError;
 use super::request::Constraint;
 
-/// Blanks between parts of the JSON: enough to indent, too few to go on for ever.
-const WHITESPACE: &str = r"[ \n]{0,20}";
+/// Blanks between parts of the JSON, as llama.cpp's grammars allow them: a blank, or a line break and what indents.
+const WHITESPACE: &str = r"( |\n{1,2}[ \t]{0,20})?";
 
 /// A model's vocabulary as constraints see it; made once a model.
 pub struct Vocabulary {

@@ -63,10 +63,19 @@ pub struct GenerateRequest {
     pub preserved: Vec<String>,
     /// Log-probabilities wanted, with this many alternatives for each token.
     pub logprobs: Option<u8>,
+    /// Tokens that prompt and answer may take together; the runner's own context bounds it, and zero means that.
+    pub context: u64,
     /// A prompt longer than the context loses its middle; else it is refused.
     pub truncate: bool,
     /// When the context is full the oldest half goes and generation goes on; else it ends there.
     pub shift: bool,
+}
+
+impl GenerateRequest {
+    /// The context that this request has in a runner of `most` tokens a sequence.
+    pub fn context_in(&self, most: usize) -> usize {
+        usize::try_from(self.context).ok().filter(|asked| *asked > 0).map_or(most, |asked| asked.min(most))
+    }
 }
 
 /// Texts to embed.

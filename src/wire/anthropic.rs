@@ -106,7 +106,6 @@ pub enum Block {
 /// What is added to a block.
 #[derive(Clone, Debug, Serialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
-#[expect(clippy::enum_variant_names, reason = "these are Anthropic's names")]
 pub enum Delta {
     ThinkingDelta { thinking: String },
     TextDelta { text: String },

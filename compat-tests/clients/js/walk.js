@@ -196,7 +196,8 @@ const steps = {
   },
 
   async "openai: a model that is not there"() {
-    await assert.rejects(openai.chat.completions.create({ model: "nope", messages: ask("Ping") }), { status: 404 });
+    const failure = { status: 404, type: "not_found_error", message: /nope/ };
+    await assert.rejects(openai.chat.completions.create({ model: "nope", messages: ask("Ping") }), failure);
   },
 };
 

@@ -258,7 +258,7 @@ def _(base):
     try:
         openai_client(base).chat.completions.create(model="nope", messages=ASK_PING)
     except openai.NotFoundError as error:
-        assert "not found" in error.message, error
+        same((error.type, "nope" in error.message), ("not_found_error", True))
     else:
         raise AssertionError("no error")
 
@@ -303,7 +303,7 @@ def _(base):
     try:
         anthropic_client(base).messages.create(model="nope", max_tokens=5, messages=ASK_PING)
     except anthropic.NotFoundError as error:
-        assert "not found" in str(error), error
+        same((error.body["type"], error.body["error"]["type"], "nope" in str(error)), ("error", "not_found_error", True))
     else:
         raise AssertionError("no error")
 

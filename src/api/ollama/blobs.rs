@@ -6,10 +6,10 @@ use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
-use http_body_util::BodyExt as _;
 
 use crate::api::AppState;
 use crate::api::error::{ApiError, OllamaError};
+use crate::api::extract::Upload;
 use crate::api::models::blocking;
 use crate::store::StoreError;
 use crate::types::Digest;
@@ -28,7 +28,7 @@ pub async fn head(State(state): State<AppState>, Path(text): Path<String>) -> Re
 pub async fn post(
     State(state): State<AppState>,
     Path(text): Path<String>,
-    mut body: Body,
+    body: Body,
 ) -> Result<Response, OllamaError> {
     let digest = parse(&text)?;
     let blobs = state.store.blobs().clone();
@@ -44,9 +44,8 @@ pub async fn post(
     }
     let blobs = state.store.blobs().clone();
     let mut ingest = blocking(move || blobs.ingest()).await?;
-    while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|error| ApiError::Invalid(format!("the upload broke off: {error}")))?;
-        let Ok(bytes) = frame.into_data() else { continue };
+    let mut upload = Upload::new(body);
+    while let Some(bytes) = upload.next().await? {
         let written = blocking(move || ingest.write_all(&bytes).map(|()| ingest).map_err(ApiError::internal));
         ingest = written.await?;
     }

@@ -167,6 +167,7 @@ impl Loaded {
 
     /// Generates. Its first piece comes with the first token.
     pub fn answer(self, prompt: Prompt) -> Pieces<Event> {
+        let context = self.context() as u64;
         let wish = &self.turn.wish;
         let constraint = wish
             .format
@@ -179,6 +180,7 @@ impl Loaded {
             constraint,
             preserved: prompt.preserved,
             logprobs: wish.logprobs,
+            context,
             truncate: wish.truncate.unwrap_or(true),
             shift: wish.shift.unwrap_or(family != "deepseek2"),
         };

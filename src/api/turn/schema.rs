@@ -19,16 +19,19 @@ pub(super) fn text(format: &Format) -> String {
     }
 }
 
-/// Goes where further schemas are. Parts of an `allOf` are left open: each would shut out the others' properties.
+/// Goes where further schemas are. Schemas that describe one object together are left open: each would shut out the
+/// others' properties.
 fn close(schema: &mut Value) {
     let Value::Object(map) = schema else { return };
-    if map.get("properties").is_some_and(Value::is_object) && !speaks_of_others(map) {
+    let named = map.get("properties").is_some_and(Value::is_object);
+    if named && !speaks_of_others(map) {
         map.insert("additionalProperties".into(), false.into());
     }
     for (key, value) in map {
         match (key.as_str(), value) {
             ("properties" | "$defs" | "definitions", Value::Object(named)) => named.values_mut().for_each(close),
-            ("anyOf" | "oneOf" | "prefixItems", Value::Array(list)) => list.iter_mut().for_each(close),
+            ("anyOf" | "oneOf", Value::Array(list)) if !named => list.iter_mut().for_each(close),
+            ("prefixItems", Value::Array(list)) => list.iter_mut().for_each(close),
             ("items" | "additionalProperties", value) => close(value),
             _ => {}
         }
@@ -36,7 +39,8 @@ fn close(schema: &mut Value) {
 }
 
 fn speaks_of_others(map: &Map<String, Value>) -> bool {
-    const WORDS: [&str; 5] = ["additionalProperties", "unevaluatedProperties", "patternProperties", "allOf", "$ref"];
+    const WORDS: [&str; 7] =
+        ["additionalProperties", "unevaluatedProperties", "patternProperties", "allOf", "anyOf", "oneOf", "$ref"];
     WORDS.iter().any(|word| map.contains_key(*word))
 }
 
@@ -56,6 +60,7 @@ mod tests {
         for open in [
             json!({ "type": "object" }),
             json!({ "properties": {}, "additionalProperties": { "type": "string" } }),
+            json!({ "oneOf": [{ "properties": { "a": {} } }], "properties": { "b": {} } }),
             json!({ "allOf": [{ "properties": { "a": {} } }], "properties": { "b": {} } }),
         ] {
             assert_eq!(closed(open.clone()), open.to_string());

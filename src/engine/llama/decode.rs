@@ -19,10 +19,17 @@ use crate::engine::event::EngineError;
 use crate::engine::protocol::{Command, SequenceId};
 use crate::engine::request::GenerateRequest;
 
-/// How long a batch may take while answers are being read.
-const PATIENCE: Duration = Duration::from_millis(200);
-/// Tokens of prompts in a batch at the least, however slow the model is.
-const LEAST: usize = 16;
+/// How long a batch may take: no answer comes and no cancel is heard meanwhile. And the tokens of prompts that it holds
+/// at the least, however slow the model is; fewer are not worth a pass over the weights.
+struct Patience {
+    time: Duration,
+    least: usize,
+}
+
+/// While answers are being read.
+const READ: Patience = Patience { time: Duration::from_millis(200), least: 16 };
+/// While nobody reads yet.
+const UNREAD: Patience = Patience { time: Duration::from_secs(1), least: 128 };
 
 /// A request under way, or waiting for a slot.
 struct Job {
@@ -130,9 +137,10 @@ impl<'m> Decoder<'m> {
 
     fn job(&self, sequence: SequenceId, request: &GenerateRequest) -> Result<Job, EngineError> {
         let (tokens, prefix) = prompt::tokens(self.vocab, &request.prompt)?;
-        let prompt = answer::fit(tokens, request, prefix, self.length)?;
+        let context = request.context_in(self.length);
+        let prompt = answer::fit(tokens, request, prefix, context)?;
         let tokens = &self.vocab.tokens;
-        let answer = Answer::new(sequence, request, prompt, prefix, self.length, tokens, &self.events)?;
+        let answer = Answer::new(sequence, request, prompt, prefix, context, tokens, &self.events)?;
         Ok(Job { sequence, answer, answering: false })
     }
 
@@ -279,17 +287,18 @@ impl Pace {
         Self { largest, token: 0.0 }
     }
 
-    /// All there is when nobody reads an answer; else what can be done while a reader waits.
+    /// Room beside the tokens of `answering` sequences.
     fn room(&self, answering: usize) -> usize {
         let room = self.largest - answering.min(self.largest);
-        if answering == 0 || self.token == 0.0 {
+        let Patience { time, least } = if answering == 0 { UNREAD } else { READ };
+        if self.token == 0.0 {
             return room;
         }
-        room.min(((PATIENCE.as_secs_f64() / self.token) as usize).max(LEAST))
+        room.min(((time.as_secs_f64() / self.token) as usize).max(least))
     }
 
     fn learn(&mut self, tokens: usize, took: Duration) {
-        if tokens >= LEAST {
+        if tokens >= READ.least {
             let token = took.as_secs_f64() / tokens as f64;
             self.token = if self.token == 0.0 { token } else { 0.5 * (self.token + token) };
         }
@@ -313,8 +322,9 @@ mod tests {
         let mut pace = Pace::new(512);
         assert_eq!((pace.room(0), pace.room(2)), (512, 510));
         pace.learn(512, Duration::from_millis(2560));
-        assert_eq!((pace.room(0), pace.room(2)), (512, 40));
+        assert_eq!((pace.room(0), pace.room(2)), (200, 40));
         pace.learn(512, Duration::from_secs(3600));
-        assert_eq!(pace.room(2), LEAST);
+        assert_eq!((pace.room(0), pace.room(2)), (128, 16));
+        assert_eq!(Pace::new(64).room(0), 64);
     }
 }

@@ -124,9 +124,9 @@ impl Limits {
 
 /// A context for text: one buffer of cache cells that all sequences share.
 ///
-/// Shared, a batch of any mix of sequences is one pass over the weights (apart, llama.cpp splits it into runs of
-/// neighbouring sequences), and sequences with the same beginning hold it once. The price is that attention walks over
-/// the other sequences' cells, which flash attention skips.
+/// Shared, a batch of any mix of sequences is one pass over the weights; with a buffer each, llama.cpp splits it into runs
+/// of neighbouring sequences and equal lengths, each a pass of its own. And sequences with the same beginning hold it once.
+/// The price is that attention steps over the other sequences' cells.
 ///
 /// # Errors
 /// When memory is short.

@@ -78,8 +78,8 @@ impl Model {
         }
         let prefix = self.tokenizer.prefix().len();
         let prompt = self.tokenizer.prompt(&request.prompt, &self.tokens)?;
-        let prompt = answer::fit(prompt, request, prefix, self.context)?;
-        Answer::new(sequence, request, prompt, prefix, self.context, &self.tokens, &self.events)
+        let prompt = answer::fit(prompt, request, prefix, request.context_in(self.context))?;
+        Answer::new(sequence, request, prompt, prefix, request.context_in(self.context), &self.tokens, &self.events)
     }
 
     /// Lets mistral.rs run until the answer is over.

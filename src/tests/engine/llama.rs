@@ -50,6 +50,7 @@ fn request(prompt: &str) -> GenerateRequest {
         constraint: None,
         preserved: Vec::new(),
         logprobs: None,
+        context: 0,
         truncate: true,
         shift: true,
     }

@@ -54,6 +54,7 @@ fn ask(question: &str) -> GenerateRequest {
         constraint: None,
         preserved: Vec::new(),
         logprobs: None,
+        context: 0,
         truncate: true,
         shift: true,
     }
