@@ -60,6 +60,7 @@ async fn ask(weights: &Path, question: &str) -> String {
         constraint: None,
         preserved: Vec::new(),
         logprobs: None,
+        context: 0,
         truncate: true,
         shift: true,
     });
