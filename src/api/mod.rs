@@ -24,6 +24,7 @@ pub use models::Cache as ModelCache;
 use axum::Router;
 use axum::middleware::{from_fn, from_fn_with_state};
 
+use crate::engine::Quantizer;
 use crate::engine::route::Defaults;
 use crate::pull::Puller;
 use crate::scheduler::Scheduler;
@@ -39,6 +40,7 @@ pub struct AppState {
     pub store: Store,
     pub scheduler: Scheduler,
     pub puller: Puller,
+    pub quantizer: Quantizer,
     pub defaults: Defaults,
     /// `OLLAMA_GO_TEMPLATE`, when it is set.
     pub go_template: Option<bool>,
