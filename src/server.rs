@@ -18,7 +18,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tower::ServiceExt as _;
 
-use crate::api::{self, AppState, Hosts, ModelCache, Origins};
+use crate::api::{self, AppState, Hosts, ListCache, ModelCache, Origins};
 use crate::config::{Config, Endpoint};
 use crate::engine::Quantizer;
 use crate::engine::process::ProcessEngine;
@@ -70,6 +70,7 @@ fn compose(config: &Config) -> Result<AppState, ServerError> {
         origins: Origins::new(&config.origins),
         hosts: Hosts::any(),
         known: ModelCache::default(),
+        listed: ListCache::default(),
     })
 }
 

@@ -8,6 +8,7 @@ mod embed;
 mod error;
 mod extract;
 mod id;
+mod listed;
 mod middleware;
 mod models;
 mod names;
@@ -18,6 +19,7 @@ mod routes;
 mod stream;
 mod turn;
 
+pub use listed::Cache as ListCache;
 pub use middleware::{Hosts, Origins};
 pub use models::Cache as ModelCache;
 
@@ -47,6 +49,7 @@ pub struct AppState {
     pub origins: Origins,
     pub hosts: Hosts,
     pub known: ModelCache,
+    pub listed: ListCache,
 }
 
 /// Every route.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use axum::body::{Body, Bytes};
 use axum::http::{HeaderMap, Method, Request};
-use hanzod::api::{AppState, Hosts, ModelCache, Origins, router};
+use hanzod::api::{AppState, Hosts, ListCache, ModelCache, Origins, router};
 use hanzod::engine::Quantizer;
 use hanzod::engine::route::Defaults;
 use hanzod::pull::{PullSettings, Puller};
@@ -78,6 +78,7 @@ impl TestApp {
             origins: Origins::new(&[]),
             hosts: Hosts::loopback("box"),
             known: ModelCache::default(),
+            listed: ListCache::default(),
         });
         Self { engine, scheduler, store, router, _folder: folder }
     }
