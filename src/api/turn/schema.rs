@@ -1,6 +1,6 @@
 //! What an answer's format means to an engine.
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use crate::types::Format;
 
@@ -8,15 +8,41 @@ use crate::types::Format;
 ///
 /// An object whose properties are named has those and no others, unless its schema speaks of others: so Ollama reads
 /// schemas, and so do those who write them.
-pub(super) fn text(format: &Format) -> String {
-    match format {
-        Format::Json => "{\"type\":\"object\"}".to_owned(),
+///
+/// Where calls have no tags of their own but are `bare` JSON, an object or a list, one of `tools` fits too.
+pub(super) fn text(format: &Format, bare: Option<char>, tools: &[String]) -> String {
+    let schema = match format {
+        Format::Json => json!({ "type": "object" }),
         Format::Schema(schema) => {
             let mut schema = schema.clone();
             close(&mut schema);
-            schema.to_string()
+            schema
+        }
+    };
+    match bare {
+        Some(first) if !tools.is_empty() => or_calls(schema, first, tools).to_string(),
+        _ => schema.to_string(),
+    }
+}
+
+fn or_calls(mut schema: Value, first: char, tools: &[String]) -> Value {
+    let with = |arguments: &str| {
+        json!({
+            "type": "object", "properties": { "name": { "enum": tools }, arguments: { "type": "object" } },
+            "required": ["name", arguments], "additionalProperties": false
+        })
+    };
+    let call = json!({ "anyOf": [with("parameters"), with("arguments")] });
+    let calls = if first == '[' { json!({ "type": "array", "items": call, "minItems": 1 }) } else { call };
+    // References lead from the root.
+    let mut both = Map::new();
+    for definitions in ["$defs", "definitions"] {
+        if let Some(named) = schema.as_object_mut().and_then(|map| map.shift_remove(definitions)) {
+            both.insert(definitions.into(), named);
         }
     }
+    both.insert("anyOf".into(), json!([schema, calls]));
+    Value::Object(both)
 }
 
 /// An integer has 16 digits at the most, as with llama.cpp: a model that repeats itself would never end one.
@@ -55,13 +81,21 @@ fn speaks_of_others(map: &Map<String, Value>) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     #[test]
+    fn bare_calls_fit_too() {
+        let schema = json!({ "$defs": { "a": {} }, "$ref": "#/$defs/a" });
+        let either = text(&Format::Schema(schema), Some('{'), &["get".to_owned()]);
+        let either: Value = serde_json::from_str(&either).unwrap();
+        assert_eq!((&either["$defs"], &either["anyOf"][0]), (&json!({ "a": {} }), &json!({ "$ref": "#/$defs/a" })));
+        assert_eq!(either["anyOf"][1]["anyOf"][0]["properties"]["name"]["enum"], json!(["get"]));
+        assert_eq!(text(&Format::Json, Some('{'), &[]), "{\"type\":\"object\"}");
+    }
+
+    #[test]
     fn objects_have_no_more_than_is_named() {
-        let closed = |schema| text(&Format::Schema(schema));
+        let closed = |schema| text(&Format::Schema(schema), None, &[]);
         assert_eq!(
             closed(json!({ "properties": { "a": { "items": { "properties": { "b": {} } } } } })),
             r#"{"properties":{"a":{"items":{"properties":{"b":{}},"additionalProperties":false}}},"additionalProperties":false}"#
