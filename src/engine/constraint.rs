@@ -1,10 +1,11 @@
 //! Holds an answer to a JSON schema, by llguidance over the model's own vocabulary.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use llguidance::api::TopLevelGrammar;
 use llguidance::{Matcher, ParserFactory};
-use serde_json::Value;
+use serde_json::{Value, json};
 use toktrie::{ApproximateTokEnv, SimpleVob, TokEnv, TokRxInfo, TokTrie};
 
 use super::event::EngineError;
@@ -16,6 +17,8 @@ const WHITESPACE: &str = r"( |\n{1,2}[ \t]{0,20})?";
 
 /// Blanks that may stand between the end of thinking and the JSON, in bytes.
 const BLANKS: usize = 8;
+/// Parts of a schema that are tried to find the one at fault.
+const TRIES: usize = 100;
 
 /// A model's vocabulary as constraints see it; made once a model.
 pub struct Vocabulary {
@@ -43,15 +46,12 @@ impl Vocabulary {
     /// # Errors
     /// [`EngineError::Invalid`] naming the part of the schema that cannot be compiled.
     pub fn constrain(&self, constraint: &Constraint) -> Result<Constrained, EngineError> {
-        let mut schema: Value = serde_json::from_str(&constraint.schema).map_err(invalid)?;
-        if let Some(object) = schema.as_object_mut() {
-            object.insert("x-guidance".into(), serde_json::json!({ "whitespace_pattern": WHITESPACE }));
-        }
-        let mut matcher = Matcher::new(self.factory.create_parser(TopLevelGrammar::from_json_schema(schema)));
-        if let Some(error) = matcher.get_error() {
-            return Err(EngineError::Invalid(format!("invalid format: {error}")));
-        }
-        matcher.compute_mask().map_err(invalid)?;
+        let schema: Value = serde_json::from_str(&constraint.schema).map_err(invalid)?;
+        let matcher = self.compile(schema.clone()).map_err(|error| {
+            let (part, error) = self.culprit(&schema).unwrap_or((String::new(), error));
+            let part = if part.is_empty() { part } else { format!("{part}: ") };
+            EngineError::Invalid(format!("invalid format: {part}{error}"))
+        })?;
         let stage = match &constraint.after {
             Some(text) => Stage::Waiting { text: text.clone().into_bytes(), seen: Vec::new() },
             None => Stage::Beginning { typed: Vec::new() },
@@ -64,6 +64,81 @@ impl Vocabulary {
             calls: calls.filter(|call| !call.is_empty()).collect(),
             pieces: self.pieces.clone(),
         })
+    }
+}
+
+impl Vocabulary {
+    /// # Errors
+    /// Why the schema cannot be held, in a line.
+    fn compile(&self, mut schema: Value) -> Result<Matcher, String> {
+        let Some(object) = schema.as_object_mut() else { return Err("a schema must be an object".into()) };
+        object.insert("x-guidance".into(), json!({ "whitespace_pattern": WHITESPACE, "coerce_one_of": true }));
+        // llguidance cuts the texts of its errors between bytes, which panics within a character.
+        let compiled = std::panic::catch_unwind(AssertUnwindSafe(|| {
+            let mut matcher = Matcher::new(self.factory.create_parser(TopLevelGrammar::from_json_schema(schema)));
+            match matcher.get_error() {
+                Some(error) => Err(line(&error)),
+                None => matcher.compute_mask().map(|_| matcher).map_err(|error| line(&error.to_string())),
+            }
+        }));
+        compiled.unwrap_or_else(|_| Err("the schema cannot be compiled".into()))
+    }
+
+    /// The smallest part of `schema` that fails by itself, as a JSON pointer, with what is wrong there.
+    fn culprit(&self, schema: &Value) -> Option<(String, String)> {
+        let mut found = None;
+        let mut tries = TRIES;
+        let mut path = String::new();
+        let mut part = schema;
+        'deeper: loop {
+            for (step, child) in parts(part) {
+                tries = usize::checked_sub(tries, 1)?;
+                let mut whole = child.clone();
+                for definitions in ["$defs", "definitions"] {
+                    if let (Some(whole), Some(named)) = (whole.as_object_mut(), schema.get(definitions)) {
+                        whole.entry(definitions).or_insert_with(|| named.clone());
+                    }
+                }
+                if let Err(error) = self.compile(whole) {
+                    path += &step;
+                    found = Some((path.clone(), error));
+                    part = child;
+                    continue 'deeper;
+                }
+            }
+            return found;
+        }
+    }
+}
+
+/// The schemas within a schema, with the way to each.
+fn parts(schema: &Value) -> Vec<(String, &Value)> {
+    let mut parts = Vec::new();
+    for key in ["properties", "patternProperties", "$defs", "definitions"] {
+        let named = schema.get(key).and_then(Value::as_object).into_iter().flatten();
+        parts.extend(named.map(|(name, part)| (format!("/{key}/{name}"), part)));
+    }
+    for key in ["anyOf", "oneOf", "allOf", "prefixItems"] {
+        let list = schema.get(key).and_then(Value::as_array).into_iter().flatten();
+        parts.extend(list.enumerate().map(|(index, part)| (format!("/{key}/{index}"), part)));
+    }
+    for key in ["items", "additionalProperties"] {
+        parts.extend(schema.get(key).filter(|part| part.is_object()).map(|part| (format!("/{key}"), part)));
+    }
+    parts
+}
+
+/// The first line of what llguidance says, without its inner state.
+fn line(error: &str) -> String {
+    let mut lines = error.lines().map(str::trim).filter(|line| !line.is_empty());
+    let first = lines.next().unwrap_or_default().to_owned();
+    match first.as_str() {
+        "NoExtensionBias" => "nothing fits the schema".into(),
+        "regex parse error:" => match lines.find_map(|line| line.strip_prefix("error: ")) {
+            Some(error) => format!("the pattern cannot be read: {error}"),
+            None => first,
+        },
+        _ => first,
     }
 }
 
@@ -100,7 +175,8 @@ impl Constrained {
     /// # Errors
     /// When the grammar has run into its limits.
     pub fn allowed(&mut self) -> Result<Option<SimpleVob>, EngineError> {
-        let failed = |error: anyhow::Error| EngineError::Failed(error.to_string());
+        // What can go wrong is that the schema asks for more than the limits allow.
+        let failed = |error: anyhow::Error| invalid(line(&error.to_string()));
         let typed = match &self.stage {
             Stage::Waiting { .. } | Stage::Free => return Ok(None),
             Stage::Held => return self.matcher.compute_mask_or_eos().map(Some).map_err(failed),
@@ -247,7 +323,23 @@ mod tests {
 
     #[test]
     fn a_bad_schema_is_the_clients_error() {
-        let constraint = Constraint { schema: r#"{"type":"banana"}"#.into(), after: None, calls: Vec::new() };
-        assert!(matches!(bytes().constrain(&constraint), Err(EngineError::Invalid(_))));
+        let error = |schema: &str| {
+            let constraint = Constraint { schema: schema.into(), after: None, calls: Vec::new() };
+            bytes().constrain(&constraint).map(|_| ()).unwrap_err().to_string()
+        };
+        assert_eq!(error(r#"{"type":"banana"}"#), "invalid format: Invalid type: banana");
+        assert_eq!(
+            error(r##"{"properties":{"a":{"items":{"$ref":"#/$defs/b"}}},"$defs":{"b":{"not":{}}}}"##),
+            r#"invalid format: /properties/a/items: Unimplemented keys: ["not"]"#
+        );
+        assert_eq!(
+            error(r#"{"anyOf":[{"type":"null"},{"pattern":"(","type":"string"}]}"#),
+            "invalid format: /anyOf/1: the pattern cannot be read: unclosed group"
+        );
+        assert_eq!(error(r##"{"$ref":"#"}"##), "invalid format: nothing fits the schema");
+        assert!(error(&format!(r#"{{"properties":{{"a":["{}"]}}}}"#, "é".repeat(99))).contains("/properties/a: "));
+        let either = r#"{"oneOf":[{"type":"null"},{"type":"integer"}]}"#;
+        let constraint = Constraint { schema: either.into(), after: None, calls: Vec::new() };
+        assert_eq!(follow(&mut bytes().constrain(&constraint).unwrap(), "17"), Ok(()));
     }
 }

@@ -5,5 +5,7 @@ mod house;
 mod ollama;
 mod registry;
 mod spec;
+#[cfg(any(feature = "llama", feature = "mistral"))]
+mod structured;
 mod util;
 mod v1;

@@ -15,6 +15,7 @@ pub(super) fn text(format: &Format, bare: Option<char>, tools: &[String]) -> Str
         Format::Json => json!({ "type": "object" }),
         Format::Schema(schema) => {
             let mut schema = schema.clone();
+            without_notes(&mut schema);
             close(&mut schema);
             schema
         }
@@ -43,6 +44,81 @@ fn or_calls(mut schema: Value, first: char, tools: &[String]) -> Value {
     }
     both.insert("anyOf".into(), json!([schema, calls]));
     Value::Object(both)
+}
+
+/// JSON Schema's words that say what fits, those that the engines cannot hold an answer to among them: they refuse them.
+/// What else stands in a schema is a note, by JSON Schema's own rule.
+const WORDS: [&str; 46] = [
+    "$ref",
+    "$dynamicRef",
+    "$recursiveRef",
+    "$defs",
+    "definitions",
+    "$anchor",
+    "$id",
+    "$schema",
+    "type",
+    "enum",
+    "const",
+    "allOf",
+    "anyOf",
+    "oneOf",
+    "not",
+    "if",
+    "then",
+    "else",
+    "properties",
+    "patternProperties",
+    "additionalProperties",
+    "unevaluatedProperties",
+    "propertyNames",
+    "required",
+    "dependentRequired",
+    "dependentSchemas",
+    "dependencies",
+    "minProperties",
+    "maxProperties",
+    "items",
+    "prefixItems",
+    "additionalItems",
+    "unevaluatedItems",
+    "contains",
+    "minContains",
+    "maxContains",
+    "minItems",
+    "maxItems",
+    "uniqueItems",
+    "minLength",
+    "maxLength",
+    "pattern",
+    "minimum",
+    "maximum",
+    "multipleOf",
+    "format",
+];
+/// Formats that the engines know; others say nothing, by the same rule.
+const FORMATS: [&str; 10] =
+    ["date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid", "uri"];
+
+/// Takes what says nothing out of a schema and the schemas within.
+fn without_notes(schema: &mut Value) {
+    let Value::Object(map) = schema else { return };
+    let known = |word: &str| WORDS.contains(&word) || word.starts_with("exclusiveM");
+    map.retain(|word, value| {
+        known(word) && (word != "format" || value.as_str().is_some_and(|format| FORMATS.contains(&format)))
+    });
+    for (key, value) in map {
+        match (key.as_str(), value) {
+            ("properties" | "patternProperties" | "$defs" | "definitions", Value::Object(named)) => {
+                named.values_mut().for_each(without_notes);
+            }
+            ("anyOf" | "oneOf" | "allOf" | "prefixItems" | "items", Value::Array(list)) => {
+                list.iter_mut().for_each(without_notes);
+            }
+            ("items" | "additionalProperties" | "additionalItems", value) => without_notes(value),
+            _ => {}
+        }
+    }
 }
 
 /// An integer has 16 digits at the most, as with llama.cpp: a model that repeats itself would never end one.
@@ -82,6 +158,19 @@ fn speaks_of_others(map: &Map<String, Value>) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn notes_say_nothing() {
+        let noted = json!({
+            "title": "t", "x-y": 1, "properties": { "title": { "type": "string", "format": "int32", "example": 3 },
+            "day": { "type": "string", "format": "date", "deprecated": true } }, "uniqueItems": true
+        });
+        let plain = text(&Format::Schema(noted), None, &[]);
+        assert_eq!(
+            plain,
+            r#"{"properties":{"title":{"type":"string"},"day":{"type":"string","format":"date"}},"uniqueItems":true,"additionalProperties":false}"#
+        );
+    }
 
     #[test]
     fn bare_calls_fit_too() {
