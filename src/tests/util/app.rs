@@ -6,7 +6,6 @@ use std::sync::Arc;
 use axum::body::{Body, Bytes};
 use axum::http::{HeaderMap, Method, Request};
 use hanzod::api::{AppState, Hosts, ListCache, ModelCache, Origins, router};
-use hanzod::engine::process::ProcessEngine;
 use hanzod::engine::route::Defaults;
 use hanzod::engine::{Engine, Quantizer};
 use hanzod::pull::{PullSettings, Puller};
@@ -70,8 +69,10 @@ impl TestApp {
     }
 
     /// With the engines of the program, each model in a process of its own; the scripted one has no part in it.
+    #[cfg(any(feature = "llama", feature = "mistral"))]
     pub fn real() -> Self {
-        let engine = ProcessEngine::new(env!("CARGO_BIN_EXE_hanzod").into(), vec!["runner".into()]);
+        let engine =
+            hanzod::engine::process::ProcessEngine::new(env!("CARGO_BIN_EXE_hanzod").into(), vec!["runner".into()]);
         Self::of(Arc::new(engine), ScriptedEngine::default())
     }
 
@@ -122,6 +123,7 @@ impl TestApp {
     }
 
     /// The tiny model in its makers' form, as `tiny-st`.
+    #[cfg(feature = "mistral")]
     pub async fn add_safetensors(&self) {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("compat-tests/models/tiny/tiny-safetensors");
         let mut files = serde_json::Map::new();
