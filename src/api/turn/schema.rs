@@ -6,7 +6,7 @@ use crate::types::Format;
 
 /// The JSON schema of a format, as text.
 ///
-/// An object whose properties are named has those and no others, unless its schema speaks of others: so Ollama reads
+/// Where properties are named there is an object, and it has those and no others, unless its schema speaks of others: so Ollama reads
 /// schemas, and so do those who write them.
 ///
 /// Where calls have no tags of their own but are `bare` JSON, an object or a list, one of `tools` fits too.
@@ -132,6 +132,7 @@ fn close(schema: &mut Value) {
     let Value::Object(map) = schema else { return };
     let named = map.get("properties").is_some_and(Value::is_object);
     if named && !speaks_of_others(map) {
+        map.entry("type").or_insert_with(|| "object".into());
         map.insert("additionalProperties".into(), false.into());
     }
     if map.get("type").is_some_and(|kind| kind == "integer") && !BOUNDS.iter().any(|word| map.contains_key(*word)) {
@@ -168,7 +169,7 @@ mod tests {
         let plain = text(&Format::Schema(noted), None, &[]);
         assert_eq!(
             plain,
-            r#"{"properties":{"title":{"type":"string"},"day":{"type":"string","format":"date"}},"uniqueItems":true,"additionalProperties":false}"#
+            r#"{"properties":{"title":{"type":"string"},"day":{"type":"string","format":"date"}},"uniqueItems":true,"type":"object","additionalProperties":false}"#
         );
     }
 
@@ -187,7 +188,7 @@ mod tests {
         let closed = |schema| text(&Format::Schema(schema), None, &[]);
         assert_eq!(
             closed(json!({ "properties": { "a": { "items": { "properties": { "b": {} } } } } })),
-            r#"{"properties":{"a":{"items":{"properties":{"b":{}},"additionalProperties":false}}},"additionalProperties":false}"#
+            r#"{"properties":{"a":{"items":{"properties":{"b":{}},"type":"object","additionalProperties":false}}},"type":"object","additionalProperties":false}"#
         );
         assert!(closed(json!({ "type": "integer" })).contains("9999999999999999"));
         for open in [

@@ -1,9 +1,6 @@
 //! One answer as it grows: chooses each token, turns it into text and knows when it is over. The same for every backend,
 //! which only turns tokens into logits.
 
-#[cfg(test)]
-mod tests;
-
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::Arc;
 
@@ -272,3 +269,6 @@ pub fn fit(
 fn nanoseconds(since: Instant) -> u64 {
     u64::try_from(since.elapsed().as_nanos()).unwrap_or(u64::MAX)
 }
+
+#[cfg(test)]
+mod tests;
