@@ -115,6 +115,33 @@ async fn a_format_waits_for_the_end_of_thinking() {
 }
 
 #[tokio::test]
+async fn a_format_leaves_room_for_a_call() {
+    let app = TestApp::with_tiny().await;
+    let more = json!({ "format": "json", "tools": tools(), "stream": false });
+    let call = "<tool_call>\n{\"name\": \"get_time\", \"arguments\": {}}\n</tool_call>";
+    // thinking or not, a call is an answer, and nothing begins anew
+    for said in [vec!["<think>\nHm\n</think>\n\n", call], vec![call]] {
+        let asked = app.engine.requests().len();
+        app.engine.script(Script::Say(said));
+        let whole = app.post("/api/chat", ask("tiny", more.clone())).await.json();
+        assert_eq!(whole["message"]["tool_calls"][0]["function"]["name"], "get_time", "{whole}");
+        assert_eq!(app.engine.requests().len(), asked + 1);
+    }
+    let constraint = app.engine.requests()[0].constraint.clone().unwrap();
+    assert_eq!(
+        (constraint.after.as_deref(), constraint.calls.as_slice()),
+        (Some("</think>"), &["<tool_call>".to_owned()][..])
+    );
+
+    let request = json!({ "model": "tiny", "prompt": "Ping", "format": "json", "stream": false });
+    app.engine.script(Script::Say(vec!["<think>\nHm\n</think>\n\n", "{}"]));
+    let whole = app.post("/api/generate", request).await.json();
+    assert_eq!((&whole["response"], &whole["thinking"]), (&json!("{}"), &json!("Hm\n")));
+    let constraint = app.engine.requests().pop().unwrap().constraint.unwrap();
+    assert_eq!((constraint.after.as_deref(), constraint.calls.len()), (Some("</think>"), 0));
+}
+
+#[tokio::test]
 async fn old_messages_go_when_the_context_is_small() {
     let app = TestApp::with_tiny().await;
     let long = "word ".repeat(300);
