@@ -1,5 +1,6 @@
 //! The program: parses arguments, starts the log, runs the command, turns its error into an exit code.
 
+use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
 use clap::Parser as _;
@@ -38,5 +39,6 @@ fn log(cli: &Cli) {
         (false, false) => "error",
     };
     let filter = EnvFilter::try_from_env("HANZOD_LOG").unwrap_or_else(|_| EnvFilter::new(default));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(cli.is_server()).init();
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    log.with_ansi(std::io::stderr().is_terminal()).with_target(cli.is_server()).init();
 }

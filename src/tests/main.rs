@@ -4,6 +4,7 @@ mod engine;
 mod registry;
 mod house;
 mod ollama;
+mod program;
 mod spec;
 mod util;
 mod v1;
