@@ -1,5 +1,6 @@
 //! The composition root: store, puller, scheduler and router put together, and served until the program is told to stop.
 
+use std::io::Write as _;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -110,10 +111,10 @@ pub async fn serve(config: Config, only: Vec<Endpoint>) -> Result<(), ServerErro
     let mut stops = Stops::listen()?;
     let listeners = bind(&config, only).await?;
     let state = compose(&config)?;
-    for (listener, address) in &listeners {
+    for (_, address) in &listeners {
         tracing::info!(%address, version = env!("CARGO_PKG_VERSION"), "listening");
-        // The line that scripts wait for.
-        eprintln!("hanzod is listening on http://{}", listener.local_addr().unwrap_or(*address));
+        // The line that scripts wait for. They need not read on.
+        writeln!(std::io::stderr(), "hanzod is listening on http://{address}").ok();
     }
     if !config.no_prune {
         sweep(&config);
@@ -156,7 +157,7 @@ async fn bind(config: &Config, only: Vec<Endpoint>) -> Result<Vec<(TcpListener, 
         match listen(&endpoint).await {
             Ok(listener) => bound.push(listener),
             Err(error) => {
-                eprintln!("hanzod: {error}");
+                writeln!(std::io::stderr(), "hanzod: {error}").ok();
                 reason = Some(error);
             }
         }

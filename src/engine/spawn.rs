@@ -5,11 +5,13 @@ use std::ffi::OsString;
 use std::io;
 use std::path::PathBuf;
 use std::process::Stdio;
+use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command as Process};
 use tokio::task::JoinHandle;
+use tokio::time::timeout;
 use tokio_util::codec::{FramedRead, FramedWrite, LengthDelimitedCodec};
 
 use super::event::EngineError;
@@ -17,6 +19,8 @@ use super::protocol::{self, Command, Event};
 
 /// Lines of a dead runner's last words that are kept.
 const LAST_WORDS: usize = 20;
+/// A runner that no longer speaks has this long to end by itself.
+const LAST_BREATH: Duration = Duration::from_secs(5);
 /// How long the threads of GNU's OpenMP, which llama.cpp computes with, spin for each other before they sleep. By default
 /// it is milliseconds, and on a busy machine they then spin away the very time the other thread waits for: with two busy
 /// neighbours on two cores a model was a tenth as fast. This long costs nothing on an idle one.
@@ -109,9 +113,16 @@ impl Offspring {
         self.child.kill().await.ok();
     }
 
-    /// Waits for a child that has closed its pipe, and says how it ended.
+    /// Says how a child ended that has closed its pipe; one that lives on all the same is killed.
     pub(super) async fn last_rites(mut self) -> EngineError {
-        let status = match self.child.wait().await {
+        let ended = match timeout(LAST_BREATH, self.child.wait()).await {
+            Ok(ended) => ended,
+            Err(_) => {
+                self.child.start_kill().ok();
+                self.child.wait().await
+            }
+        };
+        let status = match ended {
             Ok(status) => status.to_string(),
             Err(error) => error.to_string(),
         };

@@ -53,8 +53,7 @@ async fn arguments_go_before_the_environment() {
     let server = Server::start_with(command, 1);
     assert!(answers(&server).await);
 
-    let several = ["serve", "--listen", "127.0.0.1:0", "--listen", "0", "--listen", "[::1]:0"];
-    let mut command = home.program(&several[..5]);
+    let mut command = home.program(&["serve", "--listen", "127.0.0.1:0", "--listen", "0"]);
     command.env("HANZOD_HOST", &address).env("OLLAMA_HOST", &address);
     let server = Server::start_with(command, 2);
     assert!(answers(&server).await);

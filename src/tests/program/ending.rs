@@ -46,6 +46,26 @@ fn a_signal_right_after_the_start_is_heard() {
     }
 }
 
+/// `hanzod serve 2>&1 | head -2`, and log collectors that die.
+#[test]
+fn it_goes_on_when_nobody_reads_its_log() {
+    use std::io::{BufRead as _, BufReader};
+    let home = Home::new();
+    let mut command = home.program(&["serve", "--listen", "127.0.0.1:0"]);
+    let mut child = command.stderr(std::process::Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map_while(Result::ok);
+    let address = lines.find_map(|line| Some(line.strip_prefix("hanzod is listening on http://")?.to_owned())).unwrap();
+    drop(lines);
+    for _ in 0..3 {
+        let mut used = send(&address, b"GET /api/version HTTP/1.0\r\n\r\n");
+        let mut answer = String::new();
+        used.read_to_string(&mut answer).unwrap();
+        assert!(answer.contains(" 200 OK"), "{answer}");
+    }
+    kill_process(rustix::process::Pid::from_child(&child), Signal::TERM).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+}
+
 const CONTENT: &[u8] = b"half and half";
 
 /// An upload of which the server has the first half.

@@ -131,6 +131,13 @@ fn a_reader_that_leaves_is_no_error() {
         let words = String::from_utf8_lossy(&ended.stderr);
         assert!(ended.status.success() && words.is_empty(), "{arguments:?}: {words}");
     }
+    // Nobody looks how it goes, and it is done all the same.
+    let modelfile = tiny().join("Modelfile");
+    let mut command = home.program(&["create", "unseen", "-f", modelfile.to_str().unwrap()]);
+    let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
+    drop(child.stderr.take());
+    assert!(child.wait().unwrap().success());
+    assert!(home.good(&["list"]).contains("unseen:latest"));
 }
 
 /// A proxy is for the world outside: a server on this machine is not asked through it.
