@@ -19,8 +19,9 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tower::ServiceExt as _;
 
-use crate::api::{self, AppState, Hosts, ModelCache, Origins};
+use crate::api::{self, AppState, Hosts, ListCache, ModelCache, Origins};
 use crate::config::{Config, Endpoint};
+use crate::engine::Quantizer;
 use crate::engine::process::ProcessEngine;
 use crate::engine::route::Defaults;
 use crate::pull::{PullSettings, Puller};
@@ -51,6 +52,8 @@ fn compose(config: &Config) -> Result<AppState, ServerError> {
     let store = Store::open(&config.models)?;
     let engine =
         ProcessEngine::of_this_program().map_err(|source| ServerError::System { what: "find this program", source })?;
+    let quantizer =
+        Quantizer::of_this_program().map_err(|source| ServerError::System { what: "find this program", source })?;
     let settings = scheduler::Settings {
         keep_alive: config.keep_alive,
         max_loaded: if config.max_loaded == 0 { MAX_LOADED } else { config.max_loaded },
@@ -60,6 +63,7 @@ fn compose(config: &Config) -> Result<AppState, ServerError> {
     };
     Ok(AppState {
         scheduler: Scheduler::start(Arc::new(engine), settings),
+        quantizer,
         puller: Puller::new(store.clone(), PullSettings::new(config.key.clone())),
         store,
         defaults: Defaults { context: config.context_length, parallel: config.num_parallel, available: None },
@@ -67,6 +71,7 @@ fn compose(config: &Config) -> Result<AppState, ServerError> {
         origins: Origins::new(&config.origins),
         hosts: Hosts::any(),
         known: ModelCache::default(),
+        listed: ListCache::default(),
     })
 }
 

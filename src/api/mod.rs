@@ -8,6 +8,7 @@ mod embed;
 mod error;
 mod extract;
 mod id;
+mod listed;
 mod middleware;
 mod models;
 mod names;
@@ -18,12 +19,14 @@ mod routes;
 mod stream;
 mod turn;
 
+pub use listed::Cache as ListCache;
 pub use middleware::{Hosts, Origins};
 pub use models::Cache as ModelCache;
 
 use axum::Router;
 use axum::middleware::{from_fn, from_fn_with_state};
 
+use crate::engine::Quantizer;
 use crate::engine::route::Defaults;
 use crate::pull::Puller;
 use crate::scheduler::Scheduler;
@@ -39,12 +42,14 @@ pub struct AppState {
     pub store: Store,
     pub scheduler: Scheduler,
     pub puller: Puller,
+    pub quantizer: Quantizer,
     pub defaults: Defaults,
     /// `OLLAMA_GO_TEMPLATE`, when it is set.
     pub go_template: Option<bool>,
     pub origins: Origins,
     pub hosts: Hosts,
     pub known: ModelCache,
+    pub listed: ListCache,
 }
 
 /// Every route.

@@ -25,7 +25,8 @@ impl Vocabulary {
     /// # Errors
     /// When llguidance cannot make its tables of it.
     pub fn new(pieces: &[Vec<u8>], end: u32) -> Result<Self, EngineError> {
-        let size = u32::try_from(pieces.len()).map_err(|_| EngineError::Failed("the vocabulary is too large".into()))?;
+        let size =
+            u32::try_from(pieces.len()).map_err(|_| EngineError::Failed("the vocabulary is too large".into()))?;
         let trie = TokTrie::from(&TokRxInfo::new(size, end), pieces);
         let environment: TokEnv = Arc::new(ApproximateTokEnv::new(trie));
         let mut factory = ParserFactory::new_simple(&environment).map_err(invalid)?;

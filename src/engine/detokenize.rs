@@ -101,10 +101,7 @@ impl TextStream {
 /// How many bytes at the end of `text` begin `stop`.
 fn overlap(text: &str, stop: &str) -> usize {
     let longest = text.len().min(stop.len() - 1);
-    (1..=longest)
-        .rev()
-        .find(|&length| text.as_bytes()[text.len() - length..] == stop.as_bytes()[..length])
-        .unwrap_or(0)
+    (1..=longest).rev().find(|&length| text.as_bytes()[text.len() - length..] == stop.as_bytes()[..length]).unwrap_or(0)
 }
 
 #[cfg(test)]
@@ -134,7 +131,10 @@ mod tests {
 
     #[test]
     fn what_may_begin_a_stop_string_waits() {
-        assert_eq!(texts(&["END"], &[b"one E", b"N", b"x"]), (vec!["one ".into(), "".into(), "ENx".into(), "".into()], None));
+        assert_eq!(
+            texts(&["END"], &[b"one E", b"N", b"x"]),
+            (vec!["one ".into(), "".into(), "ENx".into(), "".into()], None)
+        );
         assert_eq!(texts(&["END"], &[b"one E", b"ND two"]), (vec!["one ".into(), "".into()], Some("END".into())));
         assert_eq!(texts(&["", "\n\n"], &[b"a\n", b"\nb"]), (vec!["a".into(), "".into()], Some("\n\n".into())));
         assert_eq!(texts(&["END"], &[b"one E"]), (vec!["one ".into(), "E".into()], None));

@@ -7,7 +7,10 @@ use serde::{Deserialize, Serialize};
 pub enum StepEvent {
     /// Text that is whole (no half characters, nothing that could be the start of a stop string), with the tokens it
     /// came from when log-probabilities were asked for. The text may be empty when only they are ready.
-    Text { text: String, logprobs: Vec<TokenLogprob> },
+    Text {
+        text: String,
+        logprobs: Vec<TokenLogprob>,
+    },
     Done(Completion),
 }
 

@@ -25,12 +25,27 @@ pub enum Command {
     Load(Box<LoadSpec>),
     /// Or this comes first, and is all that is asked.
     Quantize(QuantizeSpec),
-    Generate { sequence: SequenceId, request: Box<GenerateRequest> },
-    Embed { sequence: SequenceId, request: EmbedRequest },
-    Tokenize { sequence: SequenceId, text: String, add_special: bool },
-    Detokenize { sequence: SequenceId, tokens: Vec<u32> },
+    Generate {
+        sequence: SequenceId,
+        request: Box<GenerateRequest>,
+    },
+    Embed {
+        sequence: SequenceId,
+        request: EmbedRequest,
+    },
+    Tokenize {
+        sequence: SequenceId,
+        text: String,
+        add_special: bool,
+    },
+    Detokenize {
+        sequence: SequenceId,
+        tokens: Vec<u32>,
+    },
     /// The sequence leaves at its next step. Nothing is answered.
-    Cancel { sequence: SequenceId },
+    Cancel {
+        sequence: SequenceId,
+    },
 }
 
 /// What a runner says.
@@ -42,12 +57,27 @@ pub enum Event {
     TensorQuantized(String),
     /// The output is whole, or it is not to be used.
     Quantized(Result<(), EngineError>),
-    Step { sequence: SequenceId, step: StepEvent },
-    Embedded { sequence: SequenceId, reply: EmbedReply },
-    Tokens { sequence: SequenceId, tokens: Vec<u32> },
-    Text { sequence: SequenceId, text: String },
+    Step {
+        sequence: SequenceId,
+        step: StepEvent,
+    },
+    Embedded {
+        sequence: SequenceId,
+        reply: EmbedReply,
+    },
+    Tokens {
+        sequence: SequenceId,
+        tokens: Vec<u32>,
+    },
+    Text {
+        sequence: SequenceId,
+        text: String,
+    },
     /// The sequence is over.
-    Failed { sequence: SequenceId, error: EngineError },
+    Failed {
+        sequence: SequenceId,
+        error: EngineError,
+    },
 }
 
 /// The codec of the server's side of the pipes.

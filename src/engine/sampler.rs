@@ -170,9 +170,10 @@ impl Sampler {
     fn draw(&mut self) -> Option<u32> {
         let step = self.random.next_u64();
         let temperature = self.options.temperature;
-        let scored = self.candidates.iter().map(|&Candidate { token, value }| {
-            (f64::from(value / temperature) + gumbel(step, token), token)
-        });
+        let scored = self
+            .candidates
+            .iter()
+            .map(|&Candidate { token, value }| (f64::from(value / temperature) + gumbel(step, token), token));
         scored.max_by(|(a, _), (b, _)| a.total_cmp(b)).map(|(_, token)| token)
     }
 }
@@ -223,8 +224,7 @@ pub fn logprobs(logits: &[f32], token: u32, top: usize, piece: impl Fn(u32) -> V
         let logprob = (f64::from(logit - best) - sum.ln()) as f32;
         TokenLogprob { token: String::from_utf8_lossy(&bytes).into_owned(), logprob, bytes, top }
     };
-    let mut candidates: Vec<Candidate> =
-        (0..).zip(logits).map(|(token, &value)| Candidate { token, value }).collect();
+    let mut candidates: Vec<Candidate> = (0..).zip(logits).map(|(token, &value)| Candidate { token, value }).collect();
     let top = top.min(candidates.len());
     if (1..candidates.len()).contains(&top) {
         candidates.select_nth_unstable_by(top - 1, best_first);

@@ -182,7 +182,7 @@ mod tests {
     use crate::prompt::go_template::Template;
 
     #[test]
-    fn parts_print_as_json() {
+    fn parts_print_as_ollama_prints_them() {
         let raw = r#"{"type":"function","function":{"name":"get","parameters":{"type":"object","properties":{}}}}"#;
         let given: Tool = serde_json::from_str(raw).unwrap();
         let call =
@@ -191,7 +191,11 @@ mod tests {
         let show = |text: &str| Template::parse(text).unwrap().execute(&data).unwrap();
         assert_eq!(
             show("{{ range .Tools }}{{ .Function }} {{ .Function.Parameters }}{{ end }}"),
-            r#"{"name":"get","parameters":{"type":"object","properties":{}}} {"type":"object","properties":{}}"#
+            "{get  {object <nil> <nil> [] {}}} {object <nil> <nil> [] {}}"
+        );
+        assert_eq!(
+            show("{{ range .Tools }}{{ json .Function }}{{ end }}"),
+            r#"{"name":"get","parameters":{"type":"object","properties":{}}}"#
         );
         assert_eq!(show("{{ .Calls }}"), r#"[{"id":"a","function":{"index":0,"name":"get","arguments":{}}}]"#);
     }

@@ -47,14 +47,7 @@ pub(super) struct Actor {
 
 impl Actor {
     pub(super) fn new(engine: Arc<dyn Engine>, settings: Settings, own: mpsc::WeakUnboundedSender<Command>) -> Self {
-        Self {
-            engine,
-            settings,
-            own,
-            places: Vec::new(),
-            queue: VecDeque::new(),
-            next: 1,
-        }
+        Self { engine, settings, own, places: Vec::new(), queue: VecDeque::new(), next: 1 }
     }
 
     pub(super) async fn run(mut self, mut inbox: mpsc::UnboundedReceiver<Command>) {
@@ -81,11 +74,7 @@ impl Actor {
     fn handle(&mut self, command: Command) {
         match command {
             Command::Acquire { wanted, reply } => {
-                let waiter = Waiter {
-                    wanted,
-                    reply,
-                    since: Instant::now(),
-                };
+                let waiter = Waiter { wanted, reply, since: Instant::now() };
                 self.places.retain(|place| !place.is_dead());
                 if let Some(waiter) = self.try_serve(waiter) {
                     if self.queue.len() >= self.settings.max_queue {
@@ -102,15 +91,7 @@ impl Actor {
                 reply.send(self.unload(&weights)).ok();
             }
             Command::List { reply } => {
-                reply
-                    .send(
-                        self.places
-                            .iter()
-                            .filter(|place| !place.is_dead())
-                            .map(Place::describe)
-                            .collect(),
-                    )
-                    .ok();
+                reply.send(self.places.iter().filter(|place| !place.is_dead()).map(Place::describe).collect()).ok();
             }
         }
     }
@@ -118,11 +99,7 @@ impl Actor {
     /// Gives the waiter a model that is there, or a place among those who wait for its load; else gives it back.
     fn try_serve(&mut self, waiter: Waiter) -> Option<Waiter> {
         let own = self.own.upgrade()?;
-        let Some(place) = self
-            .places
-            .iter_mut()
-            .find(|place| place.same_weights(&waiter.wanted.spec))
-        else {
+        let Some(place) = self.places.iter_mut().find(|place| place.same_weights(&waiter.wanted.spec)) else {
             return Some(waiter);
         };
         if !place.can_serve(&waiter.wanted.spec) {
@@ -162,11 +139,7 @@ impl Actor {
             }
             self.drop_place(index, "it is loaded anew with other options");
         }
-        if self
-            .places
-            .iter()
-            .any(|place| matches!(place.state, State::Loading { .. }))
-        {
+        if self.places.iter().any(|place| matches!(place.state, State::Loading { .. })) {
             return false;
         }
         loop {
@@ -189,11 +162,7 @@ impl Actor {
         let id = self.next;
         self.next += 1;
         let wanted = waiter.wanted.clone();
-        tracing::info!(
-            model.name = wanted.name,
-            num_ctx = wanted.spec.options.num_ctx,
-            "a model is being loaded"
-        );
+        tracing::info!(model.name = wanted.name, num_ctx = wanted.spec.options.num_ctx, "a model is being loaded");
         let load = self.engine.load(wanted.spec.clone());
         let limit = self.settings.load_timeout;
         let task = tokio::spawn(async move {
@@ -204,12 +173,8 @@ impl Actor {
             let runner = runner.and_then(|runner| runner.map_err(SchedulerError::Engine));
             own.send(Command::Loaded { resident: id, runner }).ok();
         });
-        let state = State::Loading {
-            waiters: vec![waiter],
-            task: task.abort_handle(),
-        };
-        self.places
-            .push(Place::new(id, wanted, state, self.settings.keep_alive));
+        let state = State::Loading { waiters: vec![waiter], task: task.abort_handle() };
+        self.places.push(Place::new(id, wanted, state, self.settings.keep_alive));
     }
 
     fn loaded(&mut self, resident: u64, runner: Result<Arc<dyn Runner>, SchedulerError>) {
@@ -256,11 +221,7 @@ impl Actor {
     }
 
     fn unload(&mut self, weights: &[PathBuf]) -> bool {
-        let Some(index) = self
-            .places
-            .iter()
-            .position(|place| place.wanted.spec.weights == weights)
-        else {
+        let Some(index) = self.places.iter().position(|place| place.wanted.spec.weights == weights) else {
             return false;
         };
         if self.places[index].is_idle() {
@@ -274,11 +235,7 @@ impl Actor {
 
     fn expire(&mut self) {
         let now = Instant::now();
-        while let Some(index) = self
-            .places
-            .iter()
-            .position(|place| place.deadline.is_some_and(|at| at <= now))
-        {
+        while let Some(index) = self.places.iter().position(|place| place.deadline.is_some_and(|at| at <= now)) {
             self.drop_place(index, "its keep-alive is over");
         }
     }
@@ -310,12 +267,8 @@ fn lease(place: &mut Place, waiter: Waiter, own: &mpsc::UnboundedSender<Command>
     let State::Ready { runner, leases } = &mut place.state else {
         return;
     };
-    let lease = Lease {
-        resident: place.id,
-        runner: runner.clone(),
-        waited: waited(waiter.since),
-        commands: own.clone(),
-    };
+    let lease =
+        Lease { resident: place.id, runner: runner.clone(), waited: waited(waiter.since), commands: own.clone() };
     *leases += 1;
     if let Some(keep_alive) = waiter.wanted.keep_alive {
         place.keep_alive = keep_alive;

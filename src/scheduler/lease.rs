@@ -29,18 +29,12 @@ impl Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        self.commands
-            .send(Command::Release {
-                resident: self.resident,
-            })
-            .ok();
+        self.commands.send(Command::Release { resident: self.resident }).ok();
     }
 }
 
 impl std::fmt::Debug for Lease {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Lease")
-            .field("resident", &self.resident)
-            .finish_non_exhaustive()
+        f.debug_struct("Lease").field("resident", &self.resident).finish_non_exhaustive()
     }
 }

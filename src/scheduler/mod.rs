@@ -114,15 +114,9 @@ impl Scheduler {
     /// [`SchedulerError::Busy`] when too many wait already; why the model could not be loaded.
     pub async fn acquire(&self, wanted: Wanted) -> Result<Lease, SchedulerError> {
         let (reply, answer) = oneshot::channel();
-        let request = actor::Command::Acquire {
-            wanted: Box::new(wanted),
-            reply,
-        };
+        let request = actor::Command::Acquire { wanted: Box::new(wanted), reply };
         self.commands.send(request).map_err(|_| SchedulerError::Stopped)?;
-        let mut note = LeavingNote {
-            commands: &self.commands,
-            armed: true,
-        };
+        let mut note = LeavingNote { commands: &self.commands, armed: true };
         let lease = answer.await.unwrap_or(Err(SchedulerError::Stopped));
         note.armed = false;
         lease
@@ -132,13 +126,7 @@ impl Scheduler {
     /// False when it was not loaded.
     pub async fn unload(&self, spec: &LoadSpec) -> bool {
         let (reply, answer) = oneshot::channel();
-        let sent = self
-            .commands
-            .send(actor::Command::Unload {
-                weights: spec.weights.clone(),
-                reply,
-            })
-            .is_ok();
+        let sent = self.commands.send(actor::Command::Unload { weights: spec.weights.clone(), reply }).is_ok();
         sent && answer.await.unwrap_or(false)
     }
 

@@ -51,16 +51,7 @@ impl Place {
     pub(super) fn new(id: u64, wanted: Box<Wanted>, state: State, default: KeepAlive) -> Self {
         let keep_alive = wanted.keep_alive.unwrap_or(default);
         let used = Instant::now();
-        Self {
-            id,
-            wanted,
-            state,
-            keep_alive,
-            deadline: None,
-            leaving: false,
-            used,
-            expires: None,
-        }
+        Self { id, wanted, state, keep_alive, deadline: None, leaving: false, used, expires: None }
     }
 
     pub(super) fn leases(&self) -> usize {
@@ -94,11 +85,7 @@ impl Place {
             && have.embedding == want.embedding
             && want.options.num_ctx <= have.options.num_ctx
             && unless_auto(want.options.num_gpu, have.options.num_gpu, want.options.num_gpu < 0)
-            && unless_auto(
-                want.options.num_thread,
-                have.options.num_thread,
-                want.options.num_thread == 0,
-            )
+            && unless_auto(want.options.num_thread, have.options.num_thread, want.options.num_thread == 0)
             && want.options.num_batch == have.options.num_batch
             && (want.options.main_gpu.is_none() || want.options.main_gpu == have.options.main_gpu)
             && (want.options.use_mmap.is_none() || want.options.use_mmap == have.options.use_mmap)

@@ -57,10 +57,7 @@ impl Engine for FakeEngine {
             if let Some(error) = error {
                 return Err(EngineError::Load(error.into()));
             }
-            let report = RunnerReport {
-                context_length: spec.options.num_ctx as u64,
-                ..RunnerReport::default()
-            };
+            let report = RunnerReport { context_length: spec.options.num_ctx as u64, ..RunnerReport::default() };
             Ok(Arc::new(FakeRunner { report, unloads, alive }) as Arc<dyn Runner>)
         }
         .boxed()
@@ -94,10 +91,7 @@ impl Runner for FakeRunner {
 }
 
 fn wanted(name: &str) -> Wanted {
-    let options = LoadOptions {
-        num_ctx: 4096,
-        ..LoadOptions::default()
-    };
+    let options = LoadOptions { num_ctx: 4096, ..LoadOptions::default() };
     let spec = LoadSpec {
         engine: EngineKind::Llama,
         weights: vec![name.into()],
@@ -107,13 +101,7 @@ fn wanted(name: &str) -> Wanted {
         parallel: 4,
         embedding: false,
     };
-    Wanted {
-        name: name.into(),
-        digest: Digest::of(name.as_bytes()),
-        spec,
-        estimate: 100,
-        keep_alive: None,
-    }
+    Wanted { name: name.into(), digest: Digest::of(name.as_bytes()), spec, estimate: 100, keep_alive: None }
 }
 
 fn start(settings: Settings) -> (Arc<FakeEngine>, Scheduler) {
@@ -122,19 +110,11 @@ fn start(settings: Settings) -> (Arc<FakeEngine>, Scheduler) {
 }
 
 fn plenty() -> Settings {
-    Settings {
-        available: || Some(1 << 40),
-        ..Settings::default()
-    }
+    Settings { available: || Some(1 << 40), ..Settings::default() }
 }
 
 async fn names(scheduler: &Scheduler) -> Vec<String> {
-    scheduler
-        .residents()
-        .await
-        .into_iter()
-        .map(|resident| resident.name)
-        .collect()
+    scheduler.residents().await.into_iter().map(|resident| resident.name).collect()
 }
 
 #[tokio::test(start_paused = true)]
@@ -155,18 +135,12 @@ async fn many_requests_share_one_load_and_the_clock_starts_with_the_last() {
 #[tokio::test(start_paused = true)]
 async fn an_explicit_keep_alive_holds_for_later_requests() {
     let (_engine, scheduler) = start(plenty());
-    let forever = Wanted {
-        keep_alive: Some(KeepAlive::Forever),
-        ..wanted("a")
-    };
+    let forever = Wanted { keep_alive: Some(KeepAlive::Forever), ..wanted("a") };
     drop(scheduler.acquire(forever).await.unwrap());
     drop(scheduler.acquire(wanted("a")).await.unwrap());
     sleep(Duration::from_secs(1_000_000)).await;
     assert_eq!(scheduler.residents().await[0].expires, None);
-    let zero = Wanted {
-        keep_alive: Some(KeepAlive::Unload),
-        ..wanted("a")
-    };
+    let zero = Wanted { keep_alive: Some(KeepAlive::Unload), ..wanted("a") };
     drop(scheduler.acquire(zero).await.unwrap());
     assert!(names(&scheduler).await.is_empty());
 }
@@ -185,10 +159,7 @@ async fn a_load_nobody_waits_for_is_ended() {
 
 #[tokio::test(start_paused = true)]
 async fn the_model_idle_longest_makes_room_and_a_busy_one_is_waited_for() {
-    let (_engine, scheduler) = start(Settings {
-        max_loaded: 2,
-        ..plenty()
-    });
+    let (_engine, scheduler) = start(Settings { max_loaded: 2, ..plenty() });
     drop(scheduler.acquire(wanted("a")).await.unwrap());
     drop(scheduler.acquire(wanted("b")).await.unwrap());
     sleep(Duration::from_secs(1)).await;
@@ -213,10 +184,7 @@ async fn the_model_idle_longest_makes_room_and_a_busy_one_is_waited_for() {
 
 #[tokio::test(start_paused = true)]
 async fn what_does_not_fit_evicts_but_a_first_model_is_always_tried() {
-    let (engine, scheduler) = start(Settings {
-        available: || Some(10),
-        ..Settings::default()
-    });
+    let (engine, scheduler) = start(Settings { available: || Some(10), ..Settings::default() });
     drop(scheduler.acquire(wanted("a")).await.unwrap());
     drop(scheduler.acquire(wanted("b")).await.unwrap());
     assert_eq!(names(&scheduler).await, ["b"]);
@@ -242,13 +210,7 @@ async fn a_larger_context_loads_anew_and_a_smaller_one_does_not() {
     assert!(!larger.is_finished(), "the running request is let to end");
     drop(lease);
     let lease = larger.await.unwrap().unwrap();
-    assert_eq!(
-        (
-            lease.runner().report().context_length,
-            engine.loads.load(Ordering::SeqCst)
-        ),
-        (8192, 2)
-    );
+    assert_eq!((lease.runner().report().context_length, engine.loads.load(Ordering::SeqCst)), (8192, 2));
 }
 
 #[tokio::test(start_paused = true)]
@@ -256,11 +218,7 @@ async fn errors_reach_everyone_who_waits_and_the_dead_are_loaded_again() {
     let (engine, scheduler) = start(plenty());
     engine.script.lock().unwrap().push_back((1, Some("broken")));
     let results = futures_util::future::join_all((0..3).map(|_| scheduler.acquire(wanted("a")))).await;
-    assert!(
-        results
-            .iter()
-            .all(|result| matches!(result, Err(SchedulerError::Engine(_))))
-    );
+    assert!(results.iter().all(|result| matches!(result, Err(SchedulerError::Engine(_)))));
     let lease = scheduler.acquire(wanted("a")).await.unwrap();
     engine.alive.store(false, Ordering::SeqCst);
     drop(lease);
@@ -271,16 +229,10 @@ async fn errors_reach_everyone_who_waits_and_the_dead_are_loaded_again() {
 
 #[tokio::test(start_paused = true)]
 async fn the_queue_is_bounded_and_a_slow_load_is_given_up() {
-    let (engine, scheduler) = start(Settings {
-        max_queue: 1,
-        ..plenty()
-    });
+    let (engine, scheduler) = start(Settings { max_queue: 1, ..plenty() });
     engine.script.lock().unwrap().push_back((10_000, None));
-    let results = tokio::join!(
-        scheduler.acquire(wanted("a")),
-        scheduler.acquire(wanted("b")),
-        scheduler.acquire(wanted("c")),
-    );
+    let results =
+        tokio::join!(scheduler.acquire(wanted("a")), scheduler.acquire(wanted("b")), scheduler.acquire(wanted("c")),);
     assert!(matches!(results.0, Err(SchedulerError::Timeout)));
     assert!(results.1.is_ok());
     assert!(matches!(results.2, Err(SchedulerError::Busy)));

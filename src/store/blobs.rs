@@ -35,11 +35,7 @@ impl Blobs {
     pub fn size(&self, digest: &Digest) -> Option<u64> {
         let path = self.path(digest);
         let seen = fs::symlink_metadata(&path).ok()?;
-        let seen = if seen.is_symlink() {
-            fs::metadata(&path).ok()?
-        } else {
-            seen
-        };
+        let seen = if seen.is_symlink() { fs::metadata(&path).ok()? } else { seen };
         seen.is_file().then(|| seen.len())
     }
 
@@ -106,26 +102,14 @@ impl Blobs {
         let folder = self.layout.partials();
         fs::create_dir_all(&folder).map_err(StoreError::io("make", &folder))?;
         let path = self.layout.partial(digest);
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(&path);
-        Ok(Partial {
-            file: file.map_err(StoreError::io("open", &path))?,
-            path,
-            digest: *digest,
-            blobs: self.clone(),
-        })
+        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
+        Ok(Partial { file: file.map_err(StoreError::io("open", &path))?, path, digest: *digest, blobs: self.clone() })
     }
 
     /// Marks a blob as used now, so that Ollama's sweep of old unreferenced files leaves it.
     pub fn touch(&self, digest: &Digest) {
         let now = SystemTime::now();
-        File::open(self.path(digest))
-            .and_then(|file| file.set_modified(now))
-            .ok();
+        File::open(self.path(digest)).and_then(|file| file.set_modified(now)).ok();
     }
 
     /// # Errors
@@ -142,11 +126,7 @@ impl Blobs {
     pub fn list(&self) -> Vec<(Digest, u64, SystemTime)> {
         let entries = fs::read_dir(self.layout.blobs()).into_iter().flatten().flatten();
         let blob = |entry: fs::DirEntry| {
-            let digest = entry
-                .file_name()
-                .to_str()?
-                .strip_prefix("sha256-")
-                .map(|hex| format!("sha256:{hex}"))?;
+            let digest = entry.file_name().to_str()?.strip_prefix("sha256-").map(|hex| format!("sha256:{hex}"))?;
             let seen = entry.metadata().ok()?;
             Some((digest.parse().ok()?, seen.len(), seen.modified().ok()?))
         };
@@ -163,8 +143,7 @@ impl Blobs {
     ) -> Result<(), StoreError> {
         let path = self.path(digest);
         file.sync_all().map_err(StoreError::io("sync", &path))?;
-        file.set_permissions(Permissions::from_mode(READ_ONLY))
-            .map_err(StoreError::io("protect", &path))?;
+        file.set_permissions(Permissions::from_mode(READ_ONLY)).map_err(StoreError::io("protect", &path))?;
         rename(&path).map_err(StoreError::io("rename to", &path))?;
         sync_folder(&self.layout.blobs())
     }
@@ -199,20 +178,11 @@ impl Ingest {
         let Self { file, hash, blobs } = self;
         let actual = Digest::from_bytes(hash.finalize().into());
         if let Some(expected) = expected.filter(|expected| **expected != actual) {
-            return Err(StoreError::DigestMismatch {
-                expected: *expected,
-                actual,
-            });
+            return Err(StoreError::DigestMismatch { expected: *expected, actual });
         }
-        let size = file
-            .as_file()
-            .metadata()
-            .map_err(StoreError::io("look at", file.path()))?
-            .len();
+        let size = file.as_file().metadata().map_err(StoreError::io("look at", file.path()))?.len();
         let (handle, path) = file.into_parts();
-        blobs.publish(&handle, &actual, |target| {
-            path.persist(target).map_err(|error| error.error)
-        })?;
+        blobs.publish(&handle, &actual, |target| path.persist(target).map_err(|error| error.error))?;
         Ok((actual, size))
     }
 }
@@ -274,19 +244,11 @@ impl Partial {
     /// [`StoreError::DigestMismatch`], after which the file is gone; a file that cannot be synced or renamed.
     pub fn commit(self, actual: Digest) -> Result<(), StoreError> {
         let journal = self.journal();
-        let Self {
-            file,
-            path,
-            digest,
-            blobs,
-        } = self;
+        let Self { file, path, digest, blobs } = self;
         fs::remove_file(journal).ok();
         if actual != digest {
             fs::remove_file(&path).ok();
-            return Err(StoreError::DigestMismatch {
-                expected: digest,
-                actual,
-            });
+            return Err(StoreError::DigestMismatch { expected: digest, actual });
         }
         let published = blobs.publish(&file, &digest, |target| fs::rename(&path, target));
         if published.is_err() {
@@ -319,25 +281,13 @@ mod tests {
         let mut ingest = blobs.ingest().unwrap();
         ingest.write_all(b"hello").unwrap();
         let wrong = Digest::of(b"other");
-        assert!(matches!(
-            ingest.commit(Some(&wrong)),
-            Err(StoreError::DigestMismatch { .. })
-        ));
-        assert!(
-            fs::read_dir(blobs.layout.blobs()).unwrap().next().is_none(),
-            "nothing is left behind"
-        );
+        assert!(matches!(ingest.commit(Some(&wrong)), Err(StoreError::DigestMismatch { .. })));
+        assert!(fs::read_dir(blobs.layout.blobs()).unwrap().next().is_none(), "nothing is left behind");
 
         let digest = blobs.put(b"hello").unwrap();
-        assert_eq!(
-            (blobs.size(&digest), blobs.read(&digest, 5).unwrap().as_slice()),
-            (Some(5), &b"hello"[..])
-        );
+        assert_eq!((blobs.size(&digest), blobs.read(&digest, 5).unwrap().as_slice()), (Some(5), &b"hello"[..]));
         assert!(blobs.read(&digest, 4).is_err());
-        assert_eq!(
-            fs::metadata(blobs.path(&digest)).unwrap().permissions().mode() & 0o777,
-            READ_ONLY
-        );
+        assert_eq!(fs::metadata(blobs.path(&digest)).unwrap().permissions().mode() & 0o777, READ_ONLY);
     }
 
     #[test]

@@ -25,11 +25,7 @@ pub enum StoreError {
     #[error("weights of `{name}` cannot be read: {source}")]
     Gguf { name: String, source: GgufError },
     #[error("cannot {what} `{path}`: {source}")]
-    Io {
-        what: &'static str,
-        path: PathBuf,
-        source: io::Error,
-    },
+    Io { what: &'static str, path: PathBuf, source: io::Error },
 }
 
 impl StoreError {

@@ -47,10 +47,7 @@ impl Store {
     /// Keeps `digest` from being collected, whether it is there yet or not, as long as the pin lives.
     pub fn pin(&self, digest: Digest) -> Pin {
         *self.inner.pins.lock().entry(digest).or_insert(0) += 1;
-        Pin {
-            digest,
-            pins: self.inner.pins.clone(),
-        }
+        Pin { digest, pins: self.inner.pins.clone() }
     }
 
     /// Every digest that a readable manifest names. `None` when a manifest cannot be read: then nobody knows.
@@ -96,10 +93,7 @@ impl Store {
             }
         }
         let layout = self.layout();
-        for (folder, age, prefix) in [
-            (layout.blobs(), GRACE, "ingest-"),
-            (layout.partials(), PARTIAL_LIFE, ""),
-        ] {
+        for (folder, age, prefix) in [(layout.blobs(), GRACE, "ingest-"), (layout.partials(), PARTIAL_LIFE, "")] {
             for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
                 let Ok(seen) = entry.metadata() else { continue };
                 let ours = entry.file_name().to_string_lossy().starts_with(prefix);
@@ -110,10 +104,7 @@ impl Store {
         }
         let models: HashSet<Digest> = self.tags().list().into_iter().map(|tag| tag.digest).collect();
         for entry in fs::read_dir(layout.views()).into_iter().flatten().flatten() {
-            let digest = entry
-                .file_name()
-                .to_str()
-                .and_then(|hex| format!("sha256:{hex}").parse::<Digest>().ok());
+            let digest = entry.file_name().to_str().and_then(|hex| format!("sha256:{hex}").parse::<Digest>().ok());
             if digest.is_none_or(|digest| !models.contains(&digest)) {
                 fs::remove_dir_all(entry.path()).ok();
             }
@@ -130,25 +121,14 @@ mod tests {
 
     fn layer(store: &Store, kind: MediaType, content: &[u8]) -> Descriptor {
         let digest = store.blobs().put(content).unwrap();
-        Descriptor {
-            media_type: kind,
-            digest,
-            size: content.len() as u64,
-            from: None,
-            name: None,
-        }
+        Descriptor { media_type: kind, digest, size: content.len() as u64, from: None, name: None }
     }
 
     fn tag(store: &Store, name: &str, weights: &[u8]) -> Digest {
         let config = layer(store, MediaType::Config, b"{}");
         let model = layer(store, MediaType::Model, weights);
         let digest = model.digest;
-        store
-            .tag(
-                &ModelName::parse(name).unwrap(),
-                &Manifest::new(config, vec![model]).to_bytes(),
-            )
-            .unwrap();
+        store.tag(&ModelName::parse(name).unwrap(), &Manifest::new(config, vec![model]).to_bytes()).unwrap();
         digest
     }
 
@@ -174,14 +154,8 @@ mod tests {
         tag(&store, "three", b"newer");
         assert!(store.blobs().size(&own).is_none(), "a replaced model's blobs go");
         assert_eq!(store.tags().list().len(), 1);
-        assert!(matches!(
-            store.remove(&ModelName::parse("one").unwrap()),
-            Err(StoreError::NotFound(_))
-        ));
-        assert!(
-            fs::read_dir(store.layout().manifests()).unwrap().count() == 1,
-            "empty folders go too"
-        );
+        assert!(matches!(store.remove(&ModelName::parse("one").unwrap()), Err(StoreError::NotFound(_))));
+        assert!(fs::read_dir(store.layout().manifests()).unwrap().count() == 1, "empty folders go too");
     }
 
     #[test]
@@ -192,15 +166,9 @@ mod tests {
         let young = store.blobs().put(b"young").unwrap();
         let old = store.blobs().put(b"old").unwrap();
         let past = SystemTime::now() - GRACE * 2;
-        fs::File::open(store.blobs().path(&old))
-            .unwrap()
-            .set_modified(past)
-            .unwrap();
+        fs::File::open(store.blobs().path(&old)).unwrap().set_modified(past).unwrap();
         assert_eq!(store.sweep(), 3);
-        assert_eq!(
-            [used, young, old].map(|digest| store.blobs().size(&digest).is_some()),
-            [true, true, false]
-        );
+        assert_eq!([used, young, old].map(|digest| store.blobs().size(&digest).is_some()), [true, true, false]);
     }
 
     #[test]
@@ -208,10 +176,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(folder.path()).unwrap();
         let config = layer(&store, MediaType::Config, b"{}");
-        let lost = Descriptor {
-            digest: Digest::of(b"lost"),
-            ..config.clone()
-        };
+        let lost = Descriptor { digest: Digest::of(b"lost"), ..config.clone() };
         let name = ModelName::parse("one").unwrap();
         let tagged = store.tag(&name, &Manifest::new(config, vec![lost]).to_bytes());
         assert!(matches!(tagged, Err(StoreError::MissingBlob(_))));

@@ -38,11 +38,7 @@ impl Layout {
 
     /// A legal name cannot leave the folder: no part may begin with a dot or hold a slash.
     pub fn manifest(&self, name: &ModelName) -> PathBuf {
-        self.manifests()
-            .join(name.host())
-            .join(name.namespace())
-            .join(name.model())
-            .join(name.tag())
+        self.manifests().join(name.host()).join(name.namespace()).join(name.model()).join(name.tag())
     }
 
     /// Downloads under way.
@@ -87,7 +83,5 @@ impl Layout {
 
 /// Syncs a folder, so that a rename in it outlives a power cut.
 pub(super) fn sync_folder(folder: &Path) -> Result<(), StoreError> {
-    fs::File::open(folder)
-        .and_then(|folder| folder.sync_all())
-        .map_err(StoreError::io("sync", folder))
+    fs::File::open(folder).and_then(|folder| folder.sync_all()).map_err(StoreError::io("sync", folder))
 }

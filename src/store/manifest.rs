@@ -33,10 +33,7 @@ pub enum MediaType {
 }
 
 const NAMES: [(MediaType, &str); 14] = [
-    (
-        MediaType::Manifest,
-        "application/vnd.docker.distribution.manifest.v2+json",
-    ),
+    (MediaType::Manifest, "application/vnd.docker.distribution.manifest.v2+json"),
     (MediaType::Config, "application/vnd.docker.container.image.v1+json"),
     (MediaType::Model, "application/vnd.ollama.image.model"),
     (MediaType::Adapter, "application/vnd.ollama.image.adapter"),
@@ -58,10 +55,7 @@ impl MediaType {
     pub fn as_str(&self) -> &str {
         match self {
             Self::Other(text) => text,
-            known => NAMES
-                .iter()
-                .find(|(kind, _)| kind == known)
-                .map_or("", |(_, name)| name),
+            known => NAMES.iter().find(|(kind, _)| kind == known).map_or("", |(_, name)| name),
         }
     }
 }
@@ -117,12 +111,7 @@ pub struct Manifest {
 
 impl Manifest {
     pub fn new(config: Descriptor, layers: Vec<Descriptor>) -> Self {
-        Self {
-            schema_version: SCHEMA_VERSION,
-            media_type: MediaType::Manifest,
-            config,
-            layers,
-        }
+        Self { schema_version: SCHEMA_VERSION, media_type: MediaType::Manifest, config, layers }
     }
 
     /// # Errors
@@ -134,14 +123,10 @@ impl Manifest {
         }
         // Ollama's decoder reads one value and ignores what follows.
         let first = serde_json::Deserializer::from_slice(bytes).into_iter().next();
-        let manifest: Self = first
-            .ok_or_else(|| broken("it is empty".into()))?
-            .map_err(|error| broken(error.to_string()))?;
+        let manifest: Self =
+            first.ok_or_else(|| broken("it is empty".into()))?.map_err(|error| broken(error.to_string()))?;
         if manifest.schema_version != SCHEMA_VERSION {
-            return Err(broken(format!(
-                "schema version {} is not {SCHEMA_VERSION}",
-                manifest.schema_version
-            )));
+            return Err(broken(format!("schema version {} is not {SCHEMA_VERSION}", manifest.schema_version)));
         }
         if manifest.total_size().is_none() {
             return Err(broken("its sizes overflow".into()));
@@ -167,8 +152,7 @@ impl Manifest {
 
     /// Bytes of all blobs, a blob that is named twice counted twice, as Ollama counts. `None` when that is too much.
     pub fn total_size(&self) -> Option<u64> {
-        self.descriptors()
-            .try_fold(0_u64, |sum, descriptor| sum.checked_add(descriptor.size))
+        self.descriptors().try_fold(0_u64, |sum, descriptor| sum.checked_add(descriptor.size))
     }
 }
 
@@ -192,14 +176,7 @@ mod tests {
 
     #[test]
     fn hostile_manifests_are_errors() {
-        for bad in [
-            "",
-            "{}",
-            "null",
-            "{\"schemaVersion\":1}",
-            "[[[[",
-            "{\"config\":{\"digest\":\"sha256:../../x\"}}",
-        ] {
+        for bad in ["", "{}", "null", "{\"schemaVersion\":1}", "[[[[", "{\"config\":{\"digest\":\"sha256:../../x\"}}"] {
             assert!(Manifest::parse(bad.as_bytes()).is_err(), "{bad}");
         }
         let deep = "[".repeat(10_000);

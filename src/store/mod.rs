@@ -65,13 +65,7 @@ impl Store {
         let blobs = Blobs::new(layout.clone());
         let tags = Tags::new(layout.clone());
         Ok(Self {
-            inner: Arc::new(Inner {
-                layout,
-                blobs,
-                tags,
-                pins: gc::Pins::default(),
-                heads: heads::Heads::default(),
-            }),
+            inner: Arc::new(Inner { layout, blobs, tags, pins: gc::Pins::default(), heads: heads::Heads::default() }),
         })
     }
 

@@ -41,11 +41,7 @@ impl Tags {
                 Err(error) => tracing::warn!(%error, "a manifest is passed over"),
             }
         }
-        let second = |tag: &Tag| {
-            tag.modified
-                .duration_since(SystemTime::UNIX_EPOCH)
-                .map_or(0, |age| age.as_secs())
-        };
+        let second = |tag: &Tag| tag.modified.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |age| age.as_secs());
         tags.sort_by_cached_key(|tag| (std::cmp::Reverse(second(tag)), tag.name.to_string()));
         tags
     }
@@ -91,16 +87,9 @@ impl Tags {
     pub fn get(&self, name: &ModelName) -> Result<Tag, StoreError> {
         let name = self.resolve(name);
         let (bytes, modified) = self.bytes(&name)?;
-        let manifest = Manifest::parse(&bytes).map_err(|error| StoreError::BrokenManifest {
-            name: name.short(),
-            why: error.to_string(),
-        })?;
-        Ok(Tag {
-            name,
-            manifest,
-            digest: Digest::of(&bytes),
-            modified,
-        })
+        let manifest = Manifest::parse(&bytes)
+            .map_err(|error| StoreError::BrokenManifest { name: name.short(), why: error.to_string() })?;
+        Ok(Tag { name, manifest, digest: Digest::of(&bytes), modified })
     }
 
     /// The manifest's own bytes and when it was written.
@@ -120,9 +109,7 @@ impl Tags {
             return Err(StoreError::NotFound(name.short()));
         }
         let mut bytes = Vec::new();
-        file.take(LARGEST as u64 + 1)
-            .read_to_end(&mut bytes)
-            .map_err(StoreError::io("read", &path))?;
+        file.take(LARGEST as u64 + 1).read_to_end(&mut bytes).map_err(StoreError::io("read", &path))?;
         Ok((bytes, seen.modified().map_err(StoreError::io("look at", &path))?))
     }
 
@@ -143,8 +130,7 @@ impl Tags {
             file.as_file().sync_all()
         };
         write(&mut file).map_err(StoreError::io("write", &path))?;
-        file.persist(&path)
-            .map_err(|error| StoreError::io("rename to", &path)(error.error))?;
+        file.persist(&path).map_err(|error| StoreError::io("rename to", &path)(error.error))?;
         sync_folder(&folder)
     }
 
@@ -163,10 +149,7 @@ impl Tags {
         fs::remove_file(&path).map_err(StoreError::io("remove", &path))?;
         let root = self.layout.manifests();
         let mut folder = path.as_path();
-        while let Some(above) = folder
-            .parent()
-            .filter(|above| *above != root && fs::remove_dir(above).is_ok())
-        {
+        while let Some(above) = folder.parent().filter(|above| *above != root && fs::remove_dir(above).is_ok()) {
             folder = above;
         }
         Ok(manifest)

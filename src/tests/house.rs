@@ -64,7 +64,10 @@ fn rooms() -> Vec<(String, String)> {
 
 /// Lines that are code, as far as a look at one line can tell.
 fn code(text: &str) -> impl Iterator<Item = (usize, &str)> {
-    text.lines().enumerate().map(|(index, line)| (index + 1, line)).filter(|(_, line)| !line.trim_start().starts_with("//"))
+    text.lines()
+        .enumerate()
+        .map(|(index, line)| (index + 1, line))
+        .filter(|(_, line)| !line.trim_start().starts_with("//"))
 }
 
 #[test]
@@ -152,7 +155,8 @@ fn nothing_is_left_lying_about() {
     let mut wrong = Vec::new();
     for (name, text) in rooms() {
         for (line, text) in code(&text) {
-            wrong.extend(marks.iter().filter(|mark| text.contains(**mark)).map(|mark| format!("{name}:{line}: {mark}")));
+            wrong
+                .extend(marks.iter().filter(|mark| text.contains(**mark)).map(|mark| format!("{name}:{line}: {mark}")));
         }
         let program = text.split("#[cfg(test)]").next().unwrap();
         if !name.ends_with("tests.rs") && !name.contains("/tests/") {

@@ -88,7 +88,8 @@ mod tests {
         let hex = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
         assert_eq!(format!("sha256:{hex}").parse(), Ok(Digest::of(b"")));
         assert_eq!(format!("sha256-{hex}").parse(), Ok(Digest::of(b"")));
-        for bad in ["", "sha256:", "sha256:../../x", "sha512:00", &hex[1..], &format!("sha256:{}", hex.to_uppercase())] {
+        for bad in ["", "sha256:", "sha256:../../x", "sha512:00", &hex[1..], &format!("sha256:{}", hex.to_uppercase())]
+        {
             assert_eq!(bad.parse::<Digest>(), Err(InvalidDigest), "{bad}");
         }
     }

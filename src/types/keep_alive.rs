@@ -27,10 +27,6 @@ impl KeepAlive {
 
     /// Seconds as a JSON number gives them: fractions count, negative is forever.
     pub fn from_seconds(seconds: f64) -> Self {
-        if seconds < 0.0 {
-            Self::Forever
-        } else {
-            Self::from_nanos((seconds * 1e9) as i64)
-        }
+        if seconds < 0.0 { Self::Forever } else { Self::from_nanos((seconds * 1e9) as i64) }
     }
 }

@@ -63,9 +63,7 @@ impl ModelName {
             None => (DEFAULT_HOST, DEFAULT_NAMESPACE),
             Some(rest) => match rest.rsplit_once('/') {
                 None => (DEFAULT_HOST, rest),
-                Some((host, namespace)) => {
-                    (host.split_once("://").map_or(host, |(_, host)| host), namespace)
-                }
+                Some((host, namespace)) => (host.split_once("://").map_or(host, |(_, host)| host), namespace),
             },
         };
         Self::from_parts(host, namespace, model, tag)
@@ -144,7 +142,10 @@ mod tests {
     #[test]
     fn parts_and_defaults() {
         let name = ModelName::parse("tiny").unwrap();
-        assert_eq!((name.to_string(), name.short()), ("registry.ollama.ai/library/tiny:latest".into(), "tiny:latest".into()));
+        assert_eq!(
+            (name.to_string(), name.short()),
+            ("registry.ollama.ai/library/tiny:latest".into(), "tiny:latest".into())
+        );
         let name = ModelName::parse("http://localhost:5000/team/tiny:Q8").unwrap();
         assert_eq!((name.host(), name.namespace(), name.model(), name.tag()), ("localhost:5000", "team", "tiny", "Q8"));
         assert_eq!(name, ModelName::parse("LOCALHOST:5000/team/TINY:q8").unwrap());

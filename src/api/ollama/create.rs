@@ -9,13 +9,14 @@ use tokio_stream::wrappers::UnboundedReceiverStream;
 
 use super::convert;
 use super::pull::bring;
+use super::quantize::{Step, quantize};
 use crate::api::AppState;
 use crate::api::error::{ApiError, OllamaError};
 use crate::api::extract::Ollama;
 use crate::api::names;
 use crate::api::progress::respond;
 use crate::api::stream::Pieces;
-use crate::create::{CreateError, CreateFile, CreateInfo, CreateRequest, create as make};
+use crate::create::{CreateError, CreateFile, CreateInfo, CreateRequest, create as make, quantizations};
 use crate::prompt::go_prompt::GoPrompt;
 use crate::store::{Store, StoreError};
 use crate::types::ModelName;
@@ -42,13 +43,31 @@ pub async fn create(
 /// The work, whose errors are told where its progress is.
 fn run(state: AppState, name: ModelName, request: wire::CreateRequest) -> Pieces<Progress> {
     Box::pin(async_stream::try_stream! {
-        let request = convert_request(name, request)?;
+        let mut request = convert_request(name, request)?;
         if let Some(from) = request.from.clone().filter(|from| is_absent(&state.store, from)) {
             let mut base = std::pin::pin!(bring(&state.puller, from, false));
             while let Some(progress) = base.next().await {
                 let progress = progress?;
                 if progress.status != "success" {
                     yield progress;
+                }
+            }
+        }
+        let (store, checked) = (state.store.clone(), request.clone());
+        let check = tokio::task::spawn_blocking(move || {
+            let mut told = Vec::new();
+            let steps = quantizations(&store, &checked, |event| told.push(Progress::status(event.to_string())));
+            steps.map(|steps| (told, steps)).map_err(|error| in_ollamas_words(&store, error))
+        });
+        let (told, steps) = check.await.map_err(ApiError::internal)??;
+        for progress in told {
+            yield progress;
+        }
+        for step in steps {
+            for await step in quantize(state.store.clone(), &state.quantizer, step) {
+                match step? {
+                    Step::Told(progress) => yield progress,
+                    Step::Done(done) => request.quantized.push(done),
                 }
             }
         }

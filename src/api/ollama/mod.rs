@@ -9,4 +9,5 @@ pub mod generate;
 pub mod models;
 pub mod ops;
 pub mod pull;
+mod quantize;
 pub mod show;

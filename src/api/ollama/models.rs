@@ -10,10 +10,10 @@ use super::convert;
 use crate::api::AppState;
 use crate::api::error::{ApiError, OllamaError, json};
 use crate::api::extract::Ollama;
-use crate::api::models::{blocking, listed_capabilities};
+use crate::api::models::blocking;
 use crate::api::names;
 use crate::scheduler::Resident;
-use crate::store::{Model, Store, StoreError};
+use crate::store::{Store, StoreError, Tag};
 use crate::types::ModelName;
 use crate::wire::ollama::{CopyRequest, DeleteRequest, Details, ListedModel, LoadedModel, Models};
 use crate::wire::time;
@@ -22,29 +22,26 @@ use crate::wire::time;
 const FOREVER: Duration = Duration::from_nanos(i64::MAX as u64);
 
 pub async fn tags(State(state): State<AppState>) -> Result<Response, OllamaError> {
-    let models = blocking(move || Ok::<_, StoreError>(listed(&state.store))).await?;
-    let models = models.into_iter().map(|(model, capabilities)| ListedModel {
-        name: model.name.short(),
-        model: model.name.short(),
-        modified_at: time::local(model.modified),
-        size: model.size(),
-        digest: model.digest.hex(),
-        details: convert::details(model.details()),
-        capabilities,
-    });
-    let models = models.collect();
+    let models = blocking(move || Ok::<_, StoreError>(listed(&state))).await?;
     Ok(json(&Models { models }))
 }
 
-/// Every model that can be read, newest first, and what it can do.
-fn listed(store: &Store) -> Vec<(Model, Vec<&'static str>)> {
-    let read = |tag| store.model_of(tag).inspect_err(|error| tracing::warn!(%error, "a model is passed over")).ok();
-    let models = store.tags().list().into_iter().filter_map(read);
-    let with = |model: Model| {
-        let capabilities = listed_capabilities(&model).into_iter().map(|kind| kind.as_str()).collect();
-        (model, capabilities)
+/// Every model that can be read, newest first.
+fn listed(state: &AppState) -> Vec<ListedModel> {
+    let line = |tag: Tag| {
+        let listed = state.listed.get(&state.store, &tag);
+        let listed = listed.inspect_err(|error| tracing::warn!(%error, "a model is passed over")).ok()?;
+        Some(ListedModel {
+            name: tag.name.short(),
+            model: tag.name.short(),
+            modified_at: time::local(tag.modified),
+            size: tag.manifest.total_size().unwrap_or_default(),
+            digest: tag.digest.hex(),
+            details: convert::details(listed.details.clone()),
+            capabilities: listed.capabilities.iter().map(|kind| kind.as_str()).collect(),
+        })
     };
-    models.map(with).collect()
+    state.store.tags().list().into_iter().filter_map(line).collect()
 }
 
 pub async fn ps(State(state): State<AppState>) -> Result<Response, OllamaError> {

@@ -19,6 +19,11 @@ pub(super) fn text(format: &Format) -> String {
     }
 }
 
+/// An integer has 16 digits at the most, as with llama.cpp: a model that repeats itself would never end one.
+const LARGEST: i64 = 9_999_999_999_999_999;
+/// What bounds an integer otherwise.
+const BOUNDS: [&str; 7] = ["minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf", "enum", "const"];
+
 /// Goes where further schemas are. Schemas that describe one object together are left open: each would shut out the
 /// others' properties.
 fn close(schema: &mut Value) {
@@ -26,6 +31,10 @@ fn close(schema: &mut Value) {
     let named = map.get("properties").is_some_and(Value::is_object);
     if named && !speaks_of_others(map) {
         map.insert("additionalProperties".into(), false.into());
+    }
+    if map.get("type").is_some_and(|kind| kind == "integer") && !BOUNDS.iter().any(|word| map.contains_key(*word)) {
+        map.insert("minimum".into(), (-LARGEST).into());
+        map.insert("maximum".into(), LARGEST.into());
     }
     for (key, value) in map {
         match (key.as_str(), value) {
@@ -57,7 +66,9 @@ mod tests {
             closed(json!({ "properties": { "a": { "items": { "properties": { "b": {} } } } } })),
             r#"{"properties":{"a":{"items":{"properties":{"b":{}},"additionalProperties":false}}},"additionalProperties":false}"#
         );
+        assert!(closed(json!({ "type": "integer" })).contains("9999999999999999"));
         for open in [
+            json!({ "type": "integer", "minimum": 0 }),
             json!({ "type": "object" }),
             json!({ "properties": {}, "additionalProperties": { "type": "string" } }),
             json!({ "oneOf": [{ "properties": { "a": {} } }], "properties": { "b": {} } }),

@@ -27,11 +27,7 @@ impl Renderer for Cohere {
                 Role::USER => out += &text_turn("USER", &message.content),
                 Role::ASSISTANT | "chatbot" if !message.tool_calls.is_empty() => out += &calls.turn(message),
                 Role::ASSISTANT | "chatbot" => {
-                    out += &format!(
-                        "{TURN}<|CHATBOT_TOKEN|>{}<|START_TEXT|>{}",
-                        thinking(message),
-                        message.content
-                    );
+                    out += &format!("{TURN}<|CHATBOT_TOKEN|>{}<|START_TEXT|>{}", thinking(message), message.content);
                     if index + 1 == messages.len() {
                         return Ok(rendered(out, conversation));
                     }
@@ -39,27 +35,16 @@ impl Renderer for Cohere {
                 }
                 Role::TOOL => {
                     let (before, after) = same_role_around(messages, index);
-                    out += &if before {
-                        ",".to_owned()
-                    } else {
-                        format!("{TURN}<|SYSTEM_TOKEN|><|START_TOOL_RESULT|>[")
-                    };
+                    out +=
+                        &if before { ",".to_owned() } else { format!("{TURN}<|SYSTEM_TOKEN|><|START_TOOL_RESULT|>[") };
                     out += &calls.result(message);
-                    out += &if after {
-                        String::new()
-                    } else {
-                        format!("\n\n]<|END_TOOL_RESULT|>{END_OF_TURN}")
-                    };
+                    out += &if after { String::new() } else { format!("\n\n]<|END_TOOL_RESULT|>{END_OF_TURN}") };
                 }
                 _ => {}
             }
         }
         out += &format!("{TURN}<|CHATBOT_TOKEN|><|START_THINKING|>");
-        out += if conversation.think.is_none_or(Think::is_on) {
-            ""
-        } else {
-            "<|END_THINKING|>"
-        };
+        out += if conversation.think.is_none_or(Think::is_on) { "" } else { "<|END_THINKING|>" };
         Ok(rendered(out, conversation))
     }
 
@@ -94,9 +79,7 @@ impl Calls {
             self.count += 1;
             let name = json::write(&call.function.name, SPACED);
             let arguments = json::arguments(&call.function.arguments, SPACED);
-            list.push(format!(
-                r#"    {{"tool_call_id": "{number}", "tool_name": {name}, "parameters": {arguments}}}"#
-            ));
+            list.push(format!(r#"    {{"tool_call_id": "{number}", "tool_name": {name}, "parameters": {arguments}}}"#));
             if !call.id.is_empty() {
                 self.numbers.entry(call.id.clone()).or_insert(number);
             }
@@ -130,8 +113,5 @@ fn tools(tools: &[Tool]) -> String {
         })
         .collect();
     let end = if list.is_empty() { "" } else { "\n" };
-    format!(
-        "# Available Tools\n```json\n[\n\n{}{end}\n\n]\n```",
-        list.join(",\n\n\n")
-    )
+    format!("# Available Tools\n```json\n[\n\n{}{end}\n\n]\n```", list.join(",\n\n\n"))
 }

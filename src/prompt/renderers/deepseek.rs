@@ -53,11 +53,7 @@ impl Renderer for DeepSeek31 {
         }
         if after_user {
             out += "<｜Assistant｜>";
-            out += if conversation.think.is_some_and(Think::is_on) {
-                "<think>"
-            } else {
-                "</think>"
-            };
+            out += if conversation.think.is_some_and(Think::is_on) { "<think>" } else { "</think>" };
         }
         Ok(rendered(out, conversation))
     }
@@ -72,16 +68,9 @@ impl Renderer for Cogito {
         let messages = conversation.messages.as_slice();
         let thinks = conversation.think.is_some_and(Think::is_on);
         let mut out = START.to_owned();
-        out += if thinks {
-            "Enable deep thinking subroutine.\n\n"
-        } else {
-            ""
-        };
+        out += if thinks { "Enable deep thinking subroutine.\n\n" } else { "" };
         out += COGITO;
-        if let Some(system) = messages
-            .first()
-            .filter(|first| first.role == Role::SYSTEM && !first.content.is_empty())
-        {
+        if let Some(system) = messages.first().filter(|first| first.role == Role::SYSTEM && !first.content.is_empty()) {
             out += &format!("\n\n{}{}", system.content, if thinks { "\n\n" } else { "" });
         }
         out += &cogito_tools(&conversation.tools);
@@ -97,10 +86,7 @@ impl Renderer for Cogito {
                     out += &message.content;
                     out += &calls(&message.tool_calls, "\n", |call| {
                         let arguments = json::arguments(&call.function.arguments, COMPACT);
-                        format!(
-                            "function<｜tool▁sep｜>{}\n```json\n{arguments}\n```",
-                            call.function.name
-                        )
+                        format!("function<｜tool▁sep｜>{}\n```json\n{arguments}\n```", call.function.name)
                     });
                     if is_prefill(messages, index) {
                         return Ok(rendered(out, conversation));
@@ -129,20 +115,15 @@ fn cogito_result(messages: &[Message], index: usize) -> String {
     let (before, after) = same_role_around(messages, index);
     let open = if before { "\n" } else { "<｜tool▁outputs▁begin｜>" };
     let close = if after { "" } else { "<｜tool▁outputs▁end｜>" };
-    format!(
-        "{open}<｜tool▁output▁begin｜>{}<｜tool▁output▁end｜>{close}",
-        messages[index].content
-    )
+    format!("{open}<｜tool▁output▁begin｜>{}<｜tool▁output▁end｜>{close}", messages[index].content)
 }
 
 fn calls(calls: &[ToolCall], separator: &str, body: impl Fn(&ToolCall) -> String) -> String {
     if calls.is_empty() {
         return String::new();
     }
-    let calls: Vec<_> = calls
-        .iter()
-        .map(|call| format!("<｜tool▁call▁begin｜>{}<｜tool▁call▁end｜>", body(call)))
-        .collect();
+    let calls: Vec<_> =
+        calls.iter().map(|call| format!("<｜tool▁call▁begin｜>{}<｜tool▁call▁end｜>", body(call))).collect();
     format!("<｜tool▁calls▁begin｜>{}<｜tool▁calls▁end｜>", calls.join(separator))
 }
 
@@ -153,10 +134,7 @@ fn deepseek_tools(tools: &[Tool]) -> String {
     let list = tools.iter().map(|tool| {
         let function = json::tidy(tool).function;
         let parameters = json::write(&function.parameters, COMPACT);
-        format!(
-            "\n### {}\nDescription: {}\n\nParameters: {parameters}\n",
-            function.name, function.description
-        )
+        format!("\n### {}\nDescription: {}\n\nParameters: {parameters}\n", function.name, function.description)
     });
     format!(
         "\n\n## Tools\nYou have access to the following tools:\n{}\nIMPORTANT: ALWAYS adhere to this exact format for \
@@ -173,11 +151,6 @@ fn cogito_tools(tools: &[Tool]) -> String {
     if tools.is_empty() {
         return String::new();
     }
-    let list = tools
-        .iter()
-        .map(|tool| format!("```json\n{}\n```\n", json::indented(&json::tool(tool, COMPACT))));
-    format!(
-        "\nYou have the following functions available:\n{}",
-        list.collect::<String>()
-    )
+    let list = tools.iter().map(|tool| format!("```json\n{}\n```\n", json::indented(&json::tool(tool, COMPACT))));
+    format!("\nYou have the following functions available:\n{}", list.collect::<String>())
 }

@@ -18,10 +18,7 @@ pub(super) static SMALL: Gemma4 = Gemma4 { is_large: false };
 pub(super) static LARGE: Gemma4 = Gemma4 { is_large: true };
 
 const START: &str = "<bos>";
-const NOTATION: Notation = Notation {
-    quote: "<|\"|>",
-    null: "null",
-};
+const NOTATION: Notation = Notation { quote: "<|\"|>", null: "null" };
 
 impl Renderer for Gemma4 {
     fn render(&self, conversation: &Conversation) -> Result<Rendered, PromptError> {
@@ -29,9 +26,7 @@ impl Renderer for Gemma4 {
         let images = Images::of(messages);
         let thinks = conversation.think.is_some_and(Think::is_on);
         let last_user = messages.iter().rposition(|message| message.role == Role::USER);
-        let is_system = messages
-            .first()
-            .is_some_and(|first| first.role == Role::SYSTEM || first.role == "developer");
+        let is_system = messages.first().is_some_and(|first| first.role == Role::SYSTEM || first.role == "developer");
 
         let mut out = START.to_owned();
         if thinks || is_system || !conversation.tools.is_empty() {
@@ -85,11 +80,7 @@ fn answer(
 ) -> (String, bool) {
     let message = &messages[index];
     let has_calls = !message.tool_calls.is_empty();
-    out += if continues(messages, index) {
-        ""
-    } else {
-        "<|turn>model\n"
-    };
+    out += if continues(messages, index) { "" } else { "<|turn>model\n" };
     if keeps_thinking && !message.thinking.is_empty() {
         out += &format!("<|channel>thought\n{}\n<channel|>", message.thinking);
     }
@@ -125,26 +116,17 @@ fn results(messages: &[Message], index: usize, images: &Images) -> String {
     if calls.is_empty() {
         return String::new();
     }
-    let results = messages
-        .iter()
-        .enumerate()
-        .skip(index + 1)
-        .take_while(|(_, message)| message.role == Role::TOOL);
+    let results = messages.iter().enumerate().skip(index + 1).take_while(|(_, message)| message.role == Role::TOOL);
     results
         .map(|(index, message)| {
             let value = NOTATION.string(&images.content(messages, index));
-            format!(
-                "<|tool_response>response:{}{{value:{value}}}<tool_response|>",
-                result_name(message, calls)
-            )
+            format!("<|tool_response>response:{}{{value:{value}}}<tool_response|>", result_name(message, calls))
         })
         .collect()
 }
 
 fn result_name<'a>(message: &'a Message, calls: &'a [ToolCall]) -> &'a str {
-    let by_id = calls
-        .iter()
-        .find(|call| !call.id.is_empty() && call.id == message.tool_call_id);
+    let by_id = calls.iter().find(|call| !call.id.is_empty() && call.id == message.tool_call_id);
     match (by_id, message.tool_name.as_str()) {
         (Some(call), _) => &call.function.name,
         (None, "") => "unknown",
@@ -154,9 +136,7 @@ fn result_name<'a>(message: &'a Message, calls: &'a [ToolCall]) -> &'a str {
 
 /// The answer's text without the channels a client may have sent back inside it.
 fn without_channels(text: &str) -> String {
-    let parts = text
-        .split("<channel|>")
-        .map(|part| part.split("<|channel>").next().unwrap_or_default());
+    let parts = text.split("<channel|>").map(|part| part.split("<|channel>").next().unwrap_or_default());
     parts.collect::<String>().trim().to_owned()
 }
 
@@ -168,19 +148,13 @@ fn declaration(tool: &Tool) -> String {
         parts.push(properties);
     }
     if !parameters.required.is_empty() {
-        parts.push(format!(
-            "required:{}",
-            NOTATION.strings(parameters.required.iter().map(String::as_str))
-        ));
+        parts.push(format!("required:{}", NOTATION.strings(parameters.required.iter().map(String::as_str))));
     }
     if !parameters.kind.is_empty() {
         parts.push(format!("type:{}", NOTATION.string(&parameters.kind.to_uppercase())));
     }
-    let mut out = format!(
-        "<|tool>declaration:{}{{description:{}",
-        function.name,
-        NOTATION.string(&function.description)
-    );
+    let mut out =
+        format!("<|tool>declaration:{}{{description:{}", function.name, NOTATION.string(&function.description));
     if !parts.is_empty() {
         out += &format!(",parameters:{{{}}}", parts.join(","));
     }
@@ -190,10 +164,7 @@ fn declaration(tool: &Tool) -> String {
 fn properties(properties: Option<&Properties>) -> Option<String> {
     let mut list: Vec<_> = properties?.iter().collect();
     list.sort_by_key(|(name, _)| *name);
-    let list: Vec<_> = list
-        .iter()
-        .map(|(name, property)| format!("{name}:{{{}}}", self::property(property)))
-        .collect();
+    let list: Vec<_> = list.iter().map(|(name, property)| format!("{name}:{{{}}}", self::property(property))).collect();
     (!list.is_empty()).then(|| format!("properties:{{{}}}", list.join(",")))
 }
 
@@ -204,20 +175,14 @@ fn property(property: &Property) -> String {
         parts.push(format!("description:{}", NOTATION.string(&property.description)));
     }
     if !property.variants.is_empty() && kinds == ["STRING"] {
-        parts.push(format!(
-            "enum:{}",
-            NOTATION.strings(property.variants.iter().filter_map(Value::as_str))
-        ));
+        parts.push(format!("enum:{}", NOTATION.strings(property.variants.iter().filter_map(Value::as_str))));
     }
     if let Some(Value::Object(items)) = &property.items {
         parts.push(format!("items:{{{}}}", schema(items)));
     }
     parts.extend(properties(property.properties.as_ref()));
     if !property.required.is_empty() {
-        parts.push(format!(
-            "required:{}",
-            NOTATION.strings(property.required.iter().map(String::as_str))
-        ));
+        parts.push(format!("required:{}", NOTATION.strings(property.required.iter().map(String::as_str))));
     }
     parts.extend(type_of(&kinds));
     parts.join(",")
@@ -227,32 +192,16 @@ fn type_of(kinds: &[String]) -> Option<String> {
     let text = match kinds {
         [] => return None,
         [one] => one.clone(),
-        many => format!(
-            "[{}]",
-            many.iter()
-                .map(|kind| format!("'{kind}'"))
-                .collect::<Vec<_>>()
-                .join(", ")
-        ),
+        many => format!("[{}]", many.iter().map(|kind| format!("'{kind}'")).collect::<Vec<_>>().join(", ")),
     };
     Some(format!("type:{}", NOTATION.string(&text)))
 }
 
 /// The types a property may have; those of its alternatives when all of these are plain.
 fn kinds(property: &Property) -> Vec<String> {
-    let is_plain = |option: &Property| {
-        *option
-            == Property {
-                kind: option.kind.clone(),
-                ..Property::default()
-            }
-    };
+    let is_plain = |option: &Property| *option == Property { kind: option.kind.clone(), ..Property::default() };
     let named: Vec<&String> = if property.any_of.iter().all(is_plain) {
-        property
-            .kind
-            .iter()
-            .chain(property.any_of.iter().flat_map(|option| &option.kind))
-            .collect()
+        property.kind.iter().chain(property.any_of.iter().flat_map(|option| &option.kind)).collect()
     } else {
         property.kind.iter().collect()
     };

@@ -19,10 +19,7 @@ impl Notation {
     }
 
     pub(super) fn strings<'a>(self, texts: impl Iterator<Item = &'a str>) -> String {
-        format!(
-            "[{}]",
-            texts.map(|text| self.string(text)).collect::<Vec<_>>().join(",")
-        )
+        format!("[{}]", texts.map(|text| self.string(text)).collect::<Vec<_>>().join(","))
     }
 
     pub(super) fn value(self, value: &Value) -> String {
@@ -32,20 +29,15 @@ impl Notation {
             Value::Number(given) => number(given),
             Value::String(text) => self.string(text),
             Value::Array(list) => {
-                format!(
-                    "[{}]",
-                    list.iter().map(|item| self.value(item)).collect::<Vec<_>>().join(",")
-                )
+                format!("[{}]", list.iter().map(|item| self.value(item)).collect::<Vec<_>>().join(","))
             }
             Value::Object(map) => self.object(map),
         }
     }
 
     fn object(self, map: &serde_json::Map<String, Value>) -> String {
-        let entries: Vec<_> = json::by_name(map)
-            .iter()
-            .map(|(name, value)| format!("{name}:{}", self.value(value)))
-            .collect();
+        let entries: Vec<_> =
+            json::by_name(map).iter().map(|(name, value)| format!("{name}:{}", self.value(value))).collect();
         format!("{{{}}}", entries.join(","))
     }
 
@@ -58,9 +50,5 @@ impl Notation {
 /// Whole numbers in full as long as they fit 64 bits, others as Go prints them.
 fn number(number: &Number) -> String {
     let float = number.as_f64().unwrap_or(f64::NAN);
-    if float.fract() == 0.0 && float.abs() < 9.2e18 {
-        format!("{float:.0}")
-    } else {
-        json::number(number)
-    }
+    if float.fract() == 0.0 && float.abs() < 9.2e18 { format!("{float:.0}") } else { json::number(number) }
 }

@@ -73,10 +73,7 @@ fn answer(message: &Message, content: &str) -> String {
 fn call(call: &ToolCall) -> String {
     let name = &call.function.name;
     let arguments = call.function.arguments.iter().map(|(key, value)| {
-        format!(
-            "<atem:parameter name=\"{key}\">{}</atem:parameter>\n",
-            json::printed(value, SPACED)
-        )
+        format!("<atem:parameter name=\"{key}\">{}</atem:parameter>\n", json::printed(value, SPACED))
     });
     format!(
         "<|start|>assistant to={name}<|message|><atem:function_calls>\n<atem:invoke name=\"{name}\">\n{}</atem:invoke>\n\
@@ -93,9 +90,7 @@ fn result_name(messages: &[Message], index: usize) -> &str {
     }
     let id = &message.tool_call_id;
     let mut calls = messages[..index].iter().rev().flat_map(|message| &message.tool_calls);
-    calls
-        .find(|call| !id.is_empty() && call.id == *id)
-        .map_or(id, |call| &call.function.name)
+    calls.find(|call| !id.is_empty() && call.id == *id).map_or(id, |call| &call.function.name)
 }
 
 /// What stands behind every system text.
@@ -131,10 +126,7 @@ fn tools(tools: &[Tool]) -> String {
     }
     let metadata = |name: &&str| format!("{{\"name\": {}, \"description\": \"\"}}\n", json::write(name, SPACED));
     let metadata: String = namespaces(tools).iter().map(metadata).collect();
-    let schemas: String = tools
-        .iter()
-        .map(|tool| format!("{}\n", json::function(tool, false, true)))
-        .collect();
+    let schemas: String = tools.iter().map(|tool| format!("{}\n", json::function(tool, false, true))).collect();
     format!(
         r#"In this environment you have access to a set of tools you can use to answer the user's question.
 

@@ -32,22 +32,14 @@ impl Renderer for Glm47 {
                     out += &format!("<|assistant|>{thinking}{content}{calls}");
                 }
                 Role::TOOL => {
-                    out += if same_role_around(messages, index).0 {
-                        ""
-                    } else {
-                        "<|observation|>"
-                    };
+                    out += if same_role_around(messages, index).0 { "" } else { "<|observation|>" };
                     out += &format!("<tool_response>{content}</tool_response>");
                 }
                 _ => {}
             }
         }
         out += "<|assistant|>";
-        out += if conversation.think.is_none_or(Think::is_on) {
-            "<think>"
-        } else {
-            "</think>"
-        };
+        out += if conversation.think.is_none_or(Think::is_on) { "<think>" } else { "</think>" };
         Ok(rendered(out, conversation))
     }
 }
@@ -64,11 +56,7 @@ impl Renderer for GlmOcr {
                 Role::USER => {
                     let content = images.content(messages, index);
                     out += &format!("<|user|>\n{content}");
-                    out += if thinks || content.ends_with("/nothink") {
-                        ""
-                    } else {
-                        "/nothink"
-                    };
+                    out += if thinks || content.ends_with("/nothink") { "" } else { "/nothink" };
                 }
                 Role::ASSISTANT => {
                     out += &answer(message);
@@ -77,11 +65,7 @@ impl Renderer for GlmOcr {
                     }
                 }
                 Role::TOOL => {
-                    out += if same_role_around(messages, index).0 {
-                        ""
-                    } else {
-                        "<|observation|>"
-                    };
+                    out += if same_role_around(messages, index).0 { "" } else { "<|observation|>" };
                     let content = images.content(messages, index);
                     out += &format!("\n<tool_response>\n{content}\n</tool_response>\n");
                 }
@@ -111,21 +95,14 @@ fn call(call: &ToolCall) -> String {
         let value = json::text_or_json(value, COMPACT);
         format!("<arg_key>{key}</arg_key><arg_value>{value}</arg_value>")
     });
-    format!(
-        "<tool_call>{}{}</tool_call>",
-        call.function.name,
-        arguments.collect::<String>()
-    )
+    format!("<tool_call>{}{}</tool_call>", call.function.name, arguments.collect::<String>())
 }
 
 fn tools(tools: &[Tool]) -> String {
     if tools.is_empty() {
         return String::new();
     }
-    let lines: String = tools
-        .iter()
-        .map(|tool| format!("{}\n", json::tool(tool, SPACED)))
-        .collect();
+    let lines: String = tools.iter().map(|tool| format!("{}\n", json::tool(tool, SPACED))).collect();
     format!(
         "<|system|>\n# Tools\n\nYou may call one or more functions to assist with the user query.\n\n\
          You are provided with function signatures within <tools></tools> XML tags:\n<tools>\n{lines}</tools>\n\n\

@@ -57,20 +57,10 @@ mod tests {
     #[test]
     fn markers_go_where_the_text_wants_them_and_the_rest_before() {
         let image = || Image(vec![1].into());
-        let with = |text: &str, count: usize| Message {
-            images: vec![image(); count],
-            ..Message::text("user", text)
-        };
-        let messages = [
-            with("one", 1),
-            with("a [img] b", 2),
-            with("", 1),
-            with("see [img-5]", 1),
-        ];
+        let with = |text: &str, count: usize| Message { images: vec![image(); count], ..Message::text("user", text) };
+        let messages = [with("one", 1), with("a [img] b", 2), with("", 1), with("see [img-5]", 1)];
         let images = Images::of(&messages);
-        let texts: Vec<_> = (0..messages.len())
-            .map(|index| images.content(&messages, index))
-            .collect();
+        let texts: Vec<_> = (0..messages.len()).map(|index| images.content(&messages, index)).collect();
         assert_eq!(texts, ["[img-0] one", "[img-2] a [img-1] b", "[img-3]", "see [img-5]"]);
     }
 }

@@ -15,18 +15,9 @@ pub(super) struct Style {
     pub(super) html: bool,
 }
 
-pub(super) const COMPACT: Style = Style {
-    spaced: false,
-    html: true,
-};
-pub(super) const SPACED: Style = Style {
-    spaced: true,
-    html: true,
-};
-pub(super) const SPACED_PLAIN: Style = Style {
-    spaced: true,
-    html: false,
-};
+pub(super) const COMPACT: Style = Style { spaced: false, html: true };
+pub(super) const SPACED: Style = Style { spaced: true, html: true };
+pub(super) const SPACED_PLAIN: Style = Style { spaced: true, html: false };
 
 pub(super) fn write<T: Serialize + ?Sized>(value: &T, style: Style) -> String {
     let compact = go::json::to_string(value).expect("our own types have string keys: a bug");
@@ -40,13 +31,7 @@ pub(super) fn value(value: &Value, style: Style) -> String {
 
 /// A call's arguments as one object: the model's order outside, sorted within.
 pub(super) fn arguments(arguments: &Map<String, Value>, style: Style) -> String {
-    write(
-        &arguments
-            .iter()
-            .map(|(key, value)| (key.clone(), sorted(value)))
-            .collect::<Map<_, _>>(),
-        style,
-    )
+    write(&arguments.iter().map(|(key, value)| (key.clone(), sorted(value))).collect::<Map<_, _>>(), style)
 }
 
 /// A call's arguments by name.
@@ -66,34 +51,19 @@ pub(super) fn sorted(value: &Value) -> Value {
 pub(super) fn tidy(tool: &Tool) -> Tool {
     let mut tool = tool.clone();
     let parameters = &mut tool.function.parameters;
-    for part in [&mut tool.items, &mut parameters.defs, &mut parameters.items]
-        .into_iter()
-        .flatten()
-    {
+    for part in [&mut tool.items, &mut parameters.defs, &mut parameters.items].into_iter().flatten() {
         part.sort_all_objects();
     }
-    for (_, property) in parameters
-        .properties
-        .iter_mut()
-        .flat_map(|properties| properties.0.iter_mut())
-    {
+    for (_, property) in parameters.properties.iter_mut().flat_map(|properties| properties.0.iter_mut()) {
         tidy_property(property);
     }
     tool
 }
 
 fn tidy_property(property: &mut Property) {
-    property
-        .items
-        .iter_mut()
-        .chain(&mut property.variants)
-        .for_each(Value::sort_all_objects);
+    property.items.iter_mut().chain(&mut property.variants).for_each(Value::sort_all_objects);
     property.any_of.iter_mut().for_each(tidy_property);
-    for (_, inner) in property
-        .properties
-        .iter_mut()
-        .flat_map(|properties| properties.0.iter_mut())
-    {
+    for (_, inner) in property.properties.iter_mut().flat_map(|properties| properties.0.iter_mut()) {
         tidy_property(inner);
     }
 }
@@ -230,10 +200,7 @@ mod tests {
     #[test]
     fn layout() {
         let value = json!({"b": [1, "x, y: \\\"<"], "a": {"z": null, "k": 1e-7}});
-        assert_eq!(
-            super::value(&value, SPACED),
-            r#"{"a": {"k": 1e-7, "z": null}, "b": [1, "x, y: \\\"\u003c"]}"#
-        );
+        assert_eq!(super::value(&value, SPACED), r#"{"a": {"k": 1e-7, "z": null}, "b": [1, "x, y: \\\"\u003c"]}"#);
         assert_eq!(
             super::value(&value, Style { html: false, ..COMPACT }),
             r#"{"a":{"k":1e-7,"z":null},"b":[1,"x, y: \\\"<"]}"#

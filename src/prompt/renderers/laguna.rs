@@ -23,11 +23,7 @@ impl Renderer for Laguna {
         let mut out = START.to_owned();
         if thinks || !system.is_empty() || !conversation.tools.is_empty() {
             out += "<system>\n";
-            out += &if system.is_empty() {
-                String::new()
-            } else {
-                format!("\n{system}")
-            };
+            out += &if system.is_empty() { String::new() } else { format!("\n{system}") };
             if !conversation.tools.is_empty() {
                 out += &format!("\n\n{}\n\n{}", tools(&conversation.tools), how_to_call(thinks));
             }
@@ -81,11 +77,8 @@ impl Renderer for PoolsideV1 {
                 Role::SYSTEM | Role::USER => out += &format!("<{0}>{content}</{0}>\n", message.role),
                 Role::TOOL => out += &format!("<tool_response>{content}</tool_response>\n"),
                 Role::ASSISTANT => {
-                    let thinking = if thinks {
-                        format!("<think>{}</think>", message.thinking)
-                    } else {
-                        "</think>".to_owned()
-                    };
+                    let thinking =
+                        if thinks { format!("<think>{}</think>", message.thinking) } else { "</think>".to_owned() };
                     let calls = calls(message, "");
                     out += &format!("<assistant>{thinking}{content}{calls}</assistant>\n");
                 }
@@ -113,16 +106,8 @@ fn laguna_answer(message: &Message) -> String {
     let (thinking, content) = split_thinking(&message.thinking, &message.content);
     let (thinking, content) = (thinking.trim(), content.trim());
     let mut out = "<assistant>\n".to_owned();
-    out += &if thinking.is_empty() {
-        "</think>\n".to_owned()
-    } else {
-        format!("<think>\n{thinking}\n</think>\n")
-    };
-    out += &if content.is_empty() {
-        String::new()
-    } else {
-        format!("{content}\n")
-    };
+    out += &if thinking.is_empty() { "</think>\n".to_owned() } else { format!("<think>\n{thinking}\n</think>\n") };
+    out += &if content.is_empty() { String::new() } else { format!("{content}\n") };
     out + &calls(message, "\n")
 }
 
@@ -141,10 +126,7 @@ fn calls(message: &Message, line: &str) -> String {
 }
 
 fn tools(tools: &[Tool]) -> String {
-    let lines: String = tools
-        .iter()
-        .map(|tool| format!("{}\n", json::tool(tool, SPACED)))
-        .collect();
+    let lines: String = tools.iter().map(|tool| format!("{}\n", json::tool(tool, SPACED))).collect();
     format!(
         "### Tools\n\nYou may call functions to assist with the user query.\n\
          All available function signatures are listed below:\n<available_tools>\n{lines}</available_tools>"

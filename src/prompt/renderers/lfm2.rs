@@ -23,11 +23,7 @@ impl Renderer for Lfm2 {
         let keeps_thinking = self.thinks && conversation.think.is_some_and(Think::is_on);
 
         let has_system = messages.first().is_some_and(|message| message.role == Role::SYSTEM);
-        let mut system = if has_system {
-            messages[0].content.clone()
-        } else {
-            String::new()
-        };
+        let mut system = if has_system { messages[0].content.clone() } else { String::new() };
         if !conversation.tools.is_empty() {
             system += if system.is_empty() { "" } else { "\n" };
             system += &tools(&conversation.tools);
@@ -90,8 +86,5 @@ fn call(call: &ToolCall) -> String {
 
 fn tools(tools: &[Tool]) -> String {
     let tools: Vec<_> = tools.iter().map(|tool| json::function(tool, false, false)).collect();
-    format!(
-        "List of tools: <|tool_list_start|>[{}]<|tool_list_end|>",
-        tools.join(", ")
-    )
+    format!("List of tools: <|tool_list_start|>[{}]<|tool_list_end|>", tools.join(", "))
 }

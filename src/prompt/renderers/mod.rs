@@ -38,10 +38,7 @@ pub trait Renderer: Sync {
 
 /// The renderer of that name. A model's configuration may name one that is not here.
 pub fn find(name: &str) -> Option<&'static dyn Renderer> {
-    RENDERERS
-        .iter()
-        .find(|(known, _)| *known == name)
-        .map(|(_, renderer)| *renderer)
+    RENDERERS.iter().find(|(known, _)| *known == name).map(|(_, renderer)| *renderer)
 }
 
 static RENDERERS: [(&str, &dyn Renderer); 26] = [
@@ -75,11 +72,7 @@ static RENDERERS: [(&str, &dyn Renderer); 26] = [
 
 /// The prompt, with the conversation's images in the order in which their markers count them.
 fn rendered(text: String, conversation: &Conversation) -> Rendered {
-    let images = conversation
-        .messages
-        .iter()
-        .flat_map(|message| message.images.iter().cloned())
-        .collect();
+    let images = conversation.messages.iter().flat_map(|message| message.images.iter().cloned()).collect();
     Rendered { text, images }
 }
 
@@ -95,9 +88,7 @@ fn is_prefill(messages: &[Message], index: usize) -> bool {
 /// The neighbours of a message that share its role, so that a run of tool results can be one turn: (before, after).
 fn same_role_around(messages: &[Message], index: usize) -> (bool, bool) {
     let role = &messages[index].role;
-    let before = index
-        .checked_sub(1)
-        .is_some_and(|previous| messages[previous].role == *role);
+    let before = index.checked_sub(1).is_some_and(|previous| messages[previous].role == *role);
     (before, messages.get(index + 1).is_some_and(|next| next.role == *role))
 }
 

@@ -18,12 +18,8 @@ enum Generation {
     Three5,
 }
 
-pub(super) static NANO_3: Nemotron = Nemotron {
-    generation: Generation::Three,
-};
-pub(super) static NANO_3_5: Nemotron = Nemotron {
-    generation: Generation::Three5,
-};
+pub(super) static NANO_3: Nemotron = Nemotron { generation: Generation::Three };
+pub(super) static NANO_3_5: Nemotron = Nemotron { generation: Generation::Three5 };
 
 const NO_THINKING: &str = "<think></think>";
 
@@ -40,11 +36,7 @@ impl Renderer for Nemotron {
             self.generation == Generation::Three5 && conversation.think == Some(Think::Level(ThinkLevel::Medium));
 
         let has_system = messages.first().is_some_and(|message| message.role == Role::SYSTEM);
-        let system = if has_system {
-            self.plain(&messages[0].content)
-        } else {
-            String::new()
-        };
+        let system = if has_system { self.plain(&messages[0].content) } else { String::new() };
         let mut out = system_turn(&system, conversation);
         for (index, message) in messages.iter().enumerate().skip(usize::from(has_system)) {
             match message.role.as_str() {
@@ -59,20 +51,9 @@ impl Renderer for Nemotron {
                 Role::TOOL => {
                     let previous = index.checked_sub(1).map(|previous| messages[previous].role.as_str());
                     // As the model's own template has it, results that come first open no turn.
-                    out += if previous.is_some_and(|role| role != Role::TOOL) {
-                        "<|im_start|>user\n"
-                    } else {
-                        ""
-                    };
-                    out += &format!(
-                        "<tool_response>\n{}\n</tool_response>\n",
-                        images.content(messages, index)
-                    );
-                    out += if same_role_around(messages, index).1 {
-                        ""
-                    } else {
-                        "<|im_end|>\n"
-                    };
+                    out += if previous.is_some_and(|role| role != Role::TOOL) { "<|im_start|>user\n" } else { "" };
+                    out += &format!("<tool_response>\n{}\n</tool_response>\n", images.content(messages, index));
+                    out += if same_role_around(messages, index).1 { "" } else { "<|im_end|>\n" };
                 }
                 Role::USER => {
                     let mut content = self.plain(&images.content(messages, index));
@@ -99,9 +80,7 @@ impl Nemotron {
         if self.generation == Generation::Three5 {
             return text.to_owned();
         }
-        let parts = text
-            .split("</think>")
-            .map(|part| part.replace("/think", "").replace("/no_think", ""));
+        let parts = text.split("</think>").map(|part| part.replace("/think", "").replace("/no_think", ""));
         parts.collect::<Vec<_>>().join("</think>")
     }
 
@@ -111,18 +90,11 @@ impl Nemotron {
             format!("{}{}", if has_tags { "" } else { NO_THINKING }, message.content)
         } else {
             let breaks = if self.generation == Generation::Three { "\n" } else { "" };
-            format!(
-                "<think>\n{}{breaks}</think>{breaks}{}",
-                message.thinking, message.content
-            )
+            format!("<think>\n{}{breaks}</think>{breaks}{}", message.thinking, message.content)
         };
         if is_past && text.contains("<think>") && text.contains("</think>") {
             let kept = text.rsplit("</think>").next().unwrap_or_default();
-            let kept = if message.tool_calls.is_empty() {
-                kept
-            } else {
-                kept.trim()
-            };
+            let kept = if message.tool_calls.is_empty() { kept } else { kept.trim() };
             text = format!("{NO_THINKING}{kept}");
         }
         let mut out = text.trim().to_owned();

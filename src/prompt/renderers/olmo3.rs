@@ -15,14 +15,10 @@ pub(super) struct Olmo3Think {
     default_system: &'static str,
 }
 
-pub(super) static OLMO_3: Olmo3 = Olmo3 {
-    default_system: "You are a helpful function-calling AI assistant.",
-};
+pub(super) static OLMO_3: Olmo3 = Olmo3 { default_system: "You are a helpful function-calling AI assistant." };
 pub(super) static OLMO_3_1: Olmo3 = Olmo3 { default_system: OLMO };
 pub(super) static OLMO_3_THINK: Olmo3Think = Olmo3Think { default_system: OLMO };
-pub(super) static OLMO_3_THINK_32B: Olmo3Think = Olmo3Think {
-    default_system: "You are a helpful AI assistant.",
-};
+pub(super) static OLMO_3_THINK_32B: Olmo3Think = Olmo3Think { default_system: "You are a helpful AI assistant." };
 
 const OLMO: &str = "You are Olmo, a helpful AI assistant built by Ai2. Your date cutoff is December 2024, and your model \
 weights are available at https://huggingface.co/allenai.";
@@ -48,16 +44,8 @@ impl Renderer for Olmo3 {
                 Role::USER => out += &format!("<|im_start|>user\n{}<|im_end|>\n", message.content),
                 Role::ASSISTANT if is_empty_last(messages, index) => {}
                 Role::ASSISTANT => {
-                    out += &format!(
-                        "<|im_start|>assistant\n{}{}",
-                        message.content,
-                        calls(&message.tool_calls)
-                    );
-                    out += if is_prefill(messages, index) {
-                        ""
-                    } else {
-                        "<|im_end|>\n"
-                    };
+                    out += &format!("<|im_start|>assistant\n{}{}", message.content, calls(&message.tool_calls));
+                    out += if is_prefill(messages, index) { "" } else { "<|im_end|>\n" };
                 }
                 Role::TOOL => out += &format!("<|im_start|>environment\n{}<|im_end|>\n", message.content),
                 _ => {}
@@ -73,10 +61,8 @@ impl Renderer for Olmo3 {
 impl Renderer for Olmo3Think {
     fn render(&self, conversation: &Conversation) -> Result<Rendered, PromptError> {
         let messages = conversation.messages.as_slice();
-        let system = system(messages).map_or_else(
-            || self.default_system.to_owned(),
-            |text| format!("{text}{NO_FUNCTIONS}"),
-        );
+        let system =
+            system(messages).map_or_else(|| self.default_system.to_owned(), |text| format!("{text}{NO_FUNCTIONS}"));
         let mut out = format!("<|im_start|>system\n{system}<|im_end|>\n");
         for (index, message) in messages.iter().enumerate() {
             if message.role == Role::USER || message.role == Role::ASSISTANT {
@@ -93,10 +79,7 @@ impl Renderer for Olmo3Think {
 
 /// The one system message that counts, wherever it stands.
 fn system(messages: &[Message]) -> Option<&str> {
-    messages
-        .iter()
-        .find(|message| message.role == Role::SYSTEM)
-        .map(|message| message.content.as_str())
+    messages.iter().find(|message| message.role == Role::SYSTEM).map(|message| message.content.as_str())
 }
 
 /// An empty answer to go on with is what a new turn opens anyway.
@@ -118,14 +101,9 @@ fn calls(calls: &[ToolCall]) -> String {
     }
     let call = |call: &ToolCall| {
         let arguments = json::by_name(&call.function.arguments);
-        let arguments: Vec<_> = arguments
-            .iter()
-            .map(|(name, value)| format!("{name}={}", json::value(value, COMPACT)))
-            .collect();
+        let arguments: Vec<_> =
+            arguments.iter().map(|(name, value)| format!("{name}={}", json::value(value, COMPACT))).collect();
         format!("{}({})", call.function.name, arguments.join(", "))
     };
-    format!(
-        "<function_calls>{}</function_calls>",
-        calls.iter().map(call).collect::<Vec<_>>().join("\n")
-    )
+    format!("<function_calls>{}</function_calls>", calls.iter().map(call).collect::<Vec<_>>().join("\n"))
 }

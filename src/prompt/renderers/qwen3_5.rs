@@ -21,18 +21,9 @@ enum Generation {
     Three8,
 }
 
-pub(super) static QWEN_3_5: Qwen35 = Qwen35 {
-    keeps_thinking: false,
-    generation: Generation::Three5,
-};
-pub(super) static ORNITH: Qwen35 = Qwen35 {
-    keeps_thinking: true,
-    generation: Generation::Three5,
-};
-pub(super) static QWEN_3_8: Qwen35 = Qwen35 {
-    keeps_thinking: true,
-    generation: Generation::Three8,
-};
+pub(super) static QWEN_3_5: Qwen35 = Qwen35 { keeps_thinking: false, generation: Generation::Three5 };
+pub(super) static ORNITH: Qwen35 = Qwen35 { keeps_thinking: true, generation: Generation::Three5 };
+pub(super) static QWEN_3_8: Qwen35 = Qwen35 { keeps_thinking: true, generation: Generation::Three8 };
 
 const LOW_EFFORT: &str = "Reasoning effort is set to low. Keep your thinking brief and focused, moving directly to the \
 conclusion without unnecessary elaboration.";
@@ -124,11 +115,7 @@ fn effort(think: Option<Think>) -> Option<&'static str> {
 
 fn check(messages: &[Message], last_query: Option<usize>) -> Result<(), PromptError> {
     let is_system = |message: &&Message| message.role == Role::SYSTEM || message.role == "developer";
-    if messages
-        .iter()
-        .filter(is_system)
-        .any(|message| !message.images.is_empty())
-    {
+    if messages.iter().filter(is_system).any(|message| !message.images.is_empty()) {
         return Err(PromptError("system message cannot contain images".to_owned()));
     }
     if last_query.is_none() {
@@ -138,15 +125,7 @@ fn check(messages: &[Message], last_query: Option<usize>) -> Result<(), PromptEr
 }
 
 fn calls(message: &Message, content: &str) -> String {
-    let calls: Vec<_> = message
-        .tool_calls
-        .iter()
-        .map(|call| xml_tools::call(call, Words::Go))
-        .collect();
-    let separator = if content.is_empty() || calls.is_empty() {
-        ""
-    } else {
-        "\n\n"
-    };
+    let calls: Vec<_> = message.tool_calls.iter().map(|call| xml_tools::call(call, Words::Go)).collect();
+    let separator = if content.is_empty() || calls.is_empty() { "" } else { "\n\n" };
     format!("{separator}{}", calls.join("\n"))
 }

@@ -13,18 +13,10 @@ impl Renderer for Qwen3Coder {
     fn render(&self, conversation: &Conversation) -> Result<Rendered, PromptError> {
         // One system message counts, wherever it stands; the others are left out.
         let is_system = |message: &&Message| message.role == Role::SYSTEM;
-        let system = conversation
-            .messages
-            .iter()
-            .filter(is_system)
-            .map(|message| message.content.as_str());
+        let system = conversation.messages.iter().filter(is_system).map(|message| message.content.as_str());
         let system = system.clone().find(|text| !text.is_empty());
-        let messages: Vec<Message> = conversation
-            .messages
-            .iter()
-            .filter(|message| !is_system(message))
-            .cloned()
-            .collect();
+        let messages: Vec<Message> =
+            conversation.messages.iter().filter(|message| !is_system(message)).cloned().collect();
 
         let mut out = String::new();
         if system.is_some() || !conversation.tools.is_empty() {

@@ -24,9 +24,7 @@ impl Renderer for Qwen3Vl {
         let mut out = String::new();
         let first_system = messages.first().filter(|message| message.role == Role::SYSTEM);
         if !conversation.tools.is_empty() {
-            let text = first_system
-                .map(|message| format!("{}\n\n", message.content))
-                .unwrap_or_default();
+            let text = first_system.map(|message| format!("{}\n\n", message.content)).unwrap_or_default();
             out += &format!("<|im_start|>system\n{text}{}<|im_end|>\n", tools(&conversation.tools));
         } else if let Some(message) = first_system {
             out += &format!("<|im_start|>system\n{}<|im_end|>\n", message.content);
@@ -80,25 +78,15 @@ fn with_thinking(message: &Message, content: &str, is_last: bool) -> String {
 fn calls(message: &Message) -> String {
     let call = |call: &crate::types::ToolCall| {
         let arguments = json::arguments(&call.function.arguments, SPACED);
-        format!(
-            "<tool_call>\n{{\"name\": \"{}\", \"arguments\": {arguments}}}\n</tool_call>",
-            call.function.name
-        )
+        format!("<tool_call>\n{{\"name\": \"{}\", \"arguments\": {arguments}}}\n</tool_call>", call.function.name)
     };
     let calls: Vec<_> = message.tool_calls.iter().map(call).collect();
-    let separator = if message.content.is_empty() || calls.is_empty() {
-        ""
-    } else {
-        "\n"
-    };
+    let separator = if message.content.is_empty() || calls.is_empty() { "" } else { "\n" };
     format!("{separator}{}", calls.join("\n"))
 }
 
 fn tools(tools: &[Tool]) -> String {
-    let lines: String = tools
-        .iter()
-        .map(|tool| format!("{}\n", json::tool(tool, SPACED)))
-        .collect();
+    let lines: String = tools.iter().map(|tool| format!("{}\n", json::tool(tool, SPACED))).collect();
     format!(
         "# Tools\n\nYou may call one or more functions to assist with the user query.\n\n\
          You are provided with function signatures within <tools></tools> XML tags:\n<tools>\n{lines}</tools>\n\n\

@@ -38,10 +38,7 @@ the user about function calls
 
 /// The whole section, each tool as a line of JSON.
 pub(super) fn as_json(tools: &[Tool]) -> String {
-    let lines: String = tools
-        .iter()
-        .map(|tool| format!("\n{}", json::tool(tool, SPACED)))
-        .collect();
+    let lines: String = tools.iter().map(|tool| format!("\n{}", json::tool(tool, SPACED))).collect();
     format!("{TOOLS}{lines}{HOW_TO_CALL}")
 }
 

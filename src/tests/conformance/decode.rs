@@ -16,20 +16,13 @@ pub(crate) fn messages(case: &Value) -> Vec<Message> {
 pub(crate) fn message(value: &Value) -> Message {
     let text = |name: &str| value[name].as_str().unwrap_or_default().to_owned();
     let images = value["images"].as_array().into_iter().flatten().map(|image| {
-        let bytes = STANDARD
-            .decode(image.as_str().expect("an image is a string"))
-            .expect("an image is base64");
+        let bytes = STANDARD.decode(image.as_str().expect("an image is a string")).expect("an image is base64");
         Image(Arc::from(bytes))
     });
     Message {
         thinking: text("thinking"),
         images: images.collect(),
-        tool_calls: value["tool_calls"]
-            .as_array()
-            .into_iter()
-            .flatten()
-            .map(tool_call)
-            .collect(),
+        tool_calls: value["tool_calls"].as_array().into_iter().flatten().map(tool_call).collect(),
         tool_name: text("tool_name"),
         tool_call_id: text("tool_call_id"),
         ..Message::text(&text("role"), text("content"))
@@ -43,17 +36,11 @@ fn tool_call(value: &Value) -> ToolCall {
         name: function["name"].as_str().unwrap_or_default().to_owned(),
         arguments: function["arguments"].as_object().cloned().unwrap_or_else(Map::new),
     };
-    ToolCall {
-        id: value["id"].as_str().unwrap_or_default().to_owned(),
-        function,
-    }
+    ToolCall { id: value["id"].as_str().unwrap_or_default().to_owned(), function }
 }
 
 pub(crate) fn tools(case: &Value) -> Vec<Tool> {
-    let tool = |value: &Value| Tool {
-        raw: value.clone(),
-        ..Tool::deserialize(value).expect("a recorded tool")
-    };
+    let tool = |value: &Value| Tool { raw: value.clone(), ..Tool::deserialize(value).expect("a recorded tool") };
     case["tools"].as_array().into_iter().flatten().map(tool).collect()
 }
 

@@ -8,9 +8,9 @@ mod decode;
 mod generic;
 mod modelfiles;
 mod options;
+mod parsers;
 mod renderers;
 mod templates;
-mod parsers;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -20,8 +20,10 @@ use serde_json::Value;
 
 /// The cases of one file, in order.
 pub(crate) fn cases(file: &str) -> Vec<Value> {
-    let folder = std::env::var_os("HANZOD_PROMPTS")
-        .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("compat-tests/conformance/prompts"), PathBuf::from);
+    let folder = std::env::var_os("HANZOD_PROMPTS").map_or_else(
+        || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("compat-tests/conformance/prompts"),
+        PathBuf::from,
+    );
     let text = std::fs::read_to_string(folder.join(file)).expect(file);
     text.lines().map(|line| serde_json::from_str(line).expect(line)).collect()
 }

@@ -73,3 +73,26 @@ async fn the_server_names_itself_and_each_request() {
     assert!(reply.header("server").unwrap().starts_with("hanzod/"));
     assert_eq!(reply.header("x-request-id").map(str::len), Some(24));
 }
+
+#[cfg(feature = "llama")]
+#[tokio::test]
+async fn a_model_is_created_quantized() {
+    let app = TestApp::with_models("tiny-f16.gguf", "tiny-f16.gguf").await;
+    let reply = app.post("/api/create", json!({ "model": "small", "from": "tiny", "quantize": "q4_K_M" })).await;
+    let lines = reply.lines();
+    let bytes: Vec<(u64, u64)> = lines
+        .iter()
+        .filter(|line| line["status"] == "quantizing F16 model to Q4_K_M")
+        .inspect(|line| assert_eq!(line["digest"], "0000000000000000000"))
+        .map(|line| (line["completed"].as_u64().unwrap_or(0), line["total"].as_u64().unwrap()))
+        .collect();
+    assert!(bytes.len() > 10 && bytes.is_sorted(), "{bytes:?}");
+    assert!(bytes.last().is_some_and(|(completed, total)| completed == total), "{bytes:?}");
+    let after: Vec<&str> = lines[bytes.len()..].iter().map(|line| line["status"].as_str().unwrap()).collect();
+    assert_eq!(after[0], "verifying conversion");
+    assert!(after[1].starts_with("creating new layer sha256:"), "{after:?}");
+    assert_eq!(after[after.len() - 2..], ["writing manifest", "success"]);
+    let shown = app.post("/api/show", json!({ "model": "small" })).await.json();
+    assert_eq!(shown["details"]["quantization_level"], "Q4_K_M");
+    assert_eq!(shown["template"], app.post("/api/show", json!({ "model": "tiny" })).await.json()["template"]);
+}

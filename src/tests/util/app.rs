@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use axum::body::{Body, Bytes};
 use axum::http::{HeaderMap, Method, Request};
-use hanzod::api::{AppState, Hosts, ModelCache, Origins, router};
+use hanzod::api::{AppState, Hosts, ListCache, ModelCache, Origins, router};
+use hanzod::engine::Quantizer;
 use hanzod::engine::route::Defaults;
 use hanzod::pull::{PullSettings, Puller};
 use hanzod::scheduler::{Scheduler, Settings};
@@ -70,12 +71,14 @@ impl TestApp {
         let router = router(AppState {
             store: store.clone(),
             scheduler: scheduler.clone(),
+            quantizer: Quantizer::new(env!("CARGO_BIN_EXE_hanzod").into(), vec!["runner".into()]),
             puller: Puller::new(store.clone(), PullSettings::new(folder.path().join("key"))),
             defaults: Defaults::default(),
             go_template: None,
             origins: Origins::new(&[]),
             hosts: Hosts::loopback("box"),
             known: ModelCache::default(),
+            listed: ListCache::default(),
         });
         Self { engine, scheduler, store, router, _folder: folder }
     }
