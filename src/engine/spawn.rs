@@ -25,6 +25,8 @@ const LAST_BREATH: Duration = Duration::from_secs(5);
 /// it is milliseconds, and on a busy machine they then spin away the very time the other thread waits for: with two busy
 /// neighbours on two cores a model was a tenth as fast. This long costs nothing on an idle one.
 const SPIN: (&str, &str) = ("GOMP_SPINCOUNT", "10000");
+/// On an abort, llama.cpp would have gdb attach itself, which takes long and drowns what it complained of.
+const NO_BACKTRACE: (&str, &str) = ("GGML_NO_BACKTRACE", "1");
 
 /// What is started, and how it is told to be a runner.
 #[derive(Clone, Debug)]
@@ -49,6 +51,7 @@ impl Program {
         let mut child = Process::new(&self.path)
             .args(&self.arguments)
             .envs((!decided).then_some(SPIN))
+            .env(NO_BACKTRACE.0, NO_BACKTRACE.1)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -127,12 +130,20 @@ impl Offspring {
             Err(error) => error.to_string(),
         };
         let words = self.last_words.await.unwrap_or_default();
-        // llama.cpp's own complaint stands before the backtrace that follows it.
+        // A library's own complaint may stand before a backtrace, or before Rust's advice to ask for one.
         let telling = words.iter().rev().find(|line| line.contains("rror") || line.contains("GGML_ASSERT"));
-        EngineError::Died(match telling.or(words.back()) {
-            Some(line) => format!("{status}: {line}"),
+        EngineError::Died(match telling.or_else(|| words.iter().rev().find(|line| !line.starts_with("note: "))) {
+            Some(line) => format!("{status}: {}", without_folder(line)),
             None => status,
         })
+    }
+}
+
+/// A complaint that begins with a source file's place, without the folders of the machine it was built on.
+fn without_folder(line: &str) -> &str {
+    match line.split_once(':') {
+        Some((place, _)) if place.starts_with('/') => &line[place.rfind('/').map_or(0, |at| at + 1)..],
+        _ => line,
     }
 }
 
@@ -152,4 +163,21 @@ async fn log(stderr: ChildStderr) -> VecDeque<String> {
         kept.push_back(line);
     }
     kept
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn a_complaint_names_no_folder() {
+        for (line, shown) in [
+            (
+                "/root/x/llama-model.cpp:1330: GGML_ASSERT(a / b) failed",
+                "llama-model.cpp:1330: GGML_ASSERT(a / b) failed",
+            ),
+            ("error: cannot open /a/b", "error: cannot open /a/b"),
+            ("what(): bad", "what(): bad"),
+        ] {
+            assert_eq!(super::without_folder(line), shown);
+        }
+    }
 }

@@ -94,6 +94,59 @@ async fn bodies_that_are_no_requests() {
     assert_eq!(server.get("/api/version").await.0, 200);
 }
 
+/// The tiny file with another value for a number of its metadata.
+#[cfg(feature = "llama")]
+fn with_value(key: &str, value: u32) -> Vec<u8> {
+    let mut file = std::fs::read(tiny().join("tiny-q4_k_m.gguf")).unwrap();
+    // The key's text, and then the type of the value: 4 is a u32.
+    let key = [key.as_bytes(), &4_u32.to_le_bytes()].concat();
+    let at = file.windows(key.len()).position(|window| window == key).unwrap() + key.len();
+    file[at..at + 4].copy_from_slice(&value.to_le_bytes());
+    file
+}
+
+/// Sound files whose metadata lies: what the engine does then, an abort included, is an error of one request.
+#[cfg(feature = "llama")]
+#[tokio::test]
+async fn metadata_that_lies() {
+    let home = Home::new();
+    let mut server = Server::start(&home);
+    for (key, value) in [
+        ("qwen3.block_count", 1),
+        ("qwen3.block_count", 0x7fff_ffff),
+        ("qwen3.context_length", 1),
+        ("qwen3.context_length", u32::MAX),
+        ("qwen3.embedding_length", 0),
+        ("qwen3.attention.head_count", 0),
+        ("qwen3.attention.key_length", u32::MAX),
+    ] {
+        let (status, answer) = create(&server, &with_value(key, value)).await;
+        assert_eq!(status, 200, "{key} {value}: {answer}");
+        let request = json!({"model": "hostile", "prompt": "Ping", "stream": false, "keep_alive": 0});
+        let (status, answer) = server.post("/api/generate", request).await;
+        assert!([400, 500].contains(&status), "{key} {value}: {status} {answer}");
+        assert!(answer["error"].as_str().is_some_and(|text| !text.is_empty()), "{key} {value}: {answer}");
+        println!("{key} {value}: {status} {answer}");
+        assert!(server.is_running(), "{key} {value}");
+    }
+    #[cfg(target_os = "linux")]
+    wait_until("the runners' end", || super::harness::children(server.id()).is_empty());
+}
+
+/// A file that was whole when it was made a model, and is no longer.
+#[tokio::test]
+async fn a_blob_that_lost_its_end() {
+    let home = Home::new();
+    let server = Server::start(&home);
+    let file = std::fs::read(tiny().join("tiny-q4_k_m.gguf")).unwrap();
+    assert_eq!(create(&server, &file).await.0, 200);
+    std::fs::write(home.store().join("blobs").join(Digest::of(&file).file_name()), &file[..file.len() / 2]).unwrap();
+    let (status, answer) = server.post("/api/generate", json!({"model": "hostile", "prompt": "Ping"})).await;
+    assert_eq!(status, 500, "{answer}");
+    assert!(answer["error"].as_str().is_some_and(|text| text.contains("unable to load model")), "{answer}");
+    assert_eq!(server.get("/api/version").await.0, 200);
+}
+
 /// Ours reads such a file, so that only the engine can say that it knows no such architecture.
 #[tokio::test]
 async fn an_architecture_that_nobody_knows() {
