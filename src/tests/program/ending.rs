@@ -115,6 +115,9 @@ mod with_an_engine {
     use crate::program::asking::{lives, long};
     use crate::program::harness::children;
 
+    /// Digits of an answer: enough to be at it still when the signal comes, and few enough for a busy machine to end in time.
+    const LENGTH: usize = 100;
+
     /// Ctrl-C in a terminal and a service manager's stop reach the children too: they must go on.
     #[tokio::test]
     async fn answers_that_run_end_whole() {
@@ -126,7 +129,7 @@ mod with_an_engine {
             let server = Server::start_with(command, 1);
             let mut streams = Vec::new();
             for _ in 0..2 {
-                let mut stream = server.stream("/api/generate", long("tiny", 400)).await;
+                let mut stream = server.stream("/api/generate", long("tiny", LENGTH)).await;
                 let first = stream.next().await.unwrap();
                 streams.push((first["response"].as_str().unwrap().to_owned(), stream));
             }
@@ -140,7 +143,7 @@ mod with_an_engine {
             for (first, stream) in streams {
                 let (rest, last) = stream.rest().await;
                 let list: Vec<i64> = serde_json::from_str(&(first + &rest)).unwrap();
-                assert_eq!((list.len(), last["done_reason"].as_str()), (400, Some("stop")), "{last}");
+                assert_eq!((list.len(), last["done_reason"].as_str()), (LENGTH, Some("stop")), "{last}");
             }
             assert_eq!(server.ended().code(), Some(0), "{signal:?}, to all: {to_all}");
             wait_until("the runner's end", || !lives(runners[0]));
