@@ -1,5 +1,6 @@
 //! Calls of our own HTTP API: over the network, or straight into the router of this process.
 
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use serde_json::Value;
 use tokio::io::AsyncBufReadExt as _;
 use tokio_util::io::StreamReader;
 
-use crate::config::Config;
+use crate::config::{Config, Endpoint};
 use crate::server::InProcess;
 
 /// A body as it comes.
@@ -35,10 +36,9 @@ pub(crate) struct Refused {
 impl Client {
     /// Finds a server: at our own address, at `OLLAMA_HOST` if that is set, else in this process.
     pub(crate) async fn connect(config: &Config) -> anyhow::Result<Self> {
-        let http = reqwest::Client::builder().connect_timeout(GREETING).build()?;
         let compatible = config.compatible.as_ref().filter(|_| config.compatible_is_set);
         for endpoint in config.own.iter().chain(compatible) {
-            let base = endpoint.url();
+            let (http, base) = (http(endpoint)?, endpoint.url());
             if http.head(&base).timeout(GREETING).send().await.is_ok() {
                 return Ok(Self::Remote { http, base });
             }
@@ -110,6 +110,16 @@ impl Client {
         }
         Ok(())
     }
+}
+
+/// A proxy is for the world outside: a server on this machine is called directly.
+fn http(endpoint: &Endpoint) -> reqwest::Result<reqwest::Client> {
+    let here = match endpoint.host.parse::<IpAddr>() {
+        Ok(ip) => ip.is_loopback() || ip.is_unspecified(),
+        Err(_) => matches!(endpoint.host.as_str(), "" | "localhost"),
+    };
+    let builder = reqwest::Client::builder().connect_timeout(GREETING);
+    if here { builder.no_proxy() } else { builder }.build()
 }
 
 fn json_body(value: &Value) -> Body {
