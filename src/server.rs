@@ -41,6 +41,8 @@ pub enum ServerError {
     Store(#[from] StoreError),
     #[error("cannot listen on {address}: {source}")]
     Listen { address: String, source: std::io::Error },
+    #[error("{0}")]
+    Taken(String),
     #[error("nowhere to listen: every address is `off`")]
     Nowhere,
     #[error("cannot {what}: {source}")]
@@ -157,20 +159,20 @@ async fn bind(config: &Config, only: Vec<Endpoint>) -> Result<Vec<(TcpListener, 
     let usual = || config.own.iter().chain(&config.compatible).cloned().collect();
     let endpoints: Vec<Endpoint> = if only.is_empty() { usual() } else { only };
     let mut bound = Vec::new();
-    let mut reason = None;
+    let mut taken = Vec::new();
     for endpoint in endpoints {
         match listen(&endpoint).await {
             Ok(listener) => bound.push(listener),
-            Err(error) => {
-                writeln!(std::io::stderr(), "hanzod: {error}").ok();
-                reason = Some(error);
-            }
+            Err(error) => taken.push(error.to_string()),
         }
     }
-    match (bound.is_empty(), reason) {
-        (false, _) => Ok(bound),
-        (true, Some(reason)) => Err(reason),
-        (true, None) => Err(ServerError::Nowhere),
+    match (bound.is_empty(), taken.is_empty()) {
+        (false, _) => {
+            taken.iter().for_each(|reason| drop(writeln!(std::io::stderr(), "hanzod: {reason}")));
+            Ok(bound)
+        }
+        (true, false) => Err(ServerError::Taken(taken.join("; "))),
+        (true, true) => Err(ServerError::Nowhere),
     }
 }
 

@@ -34,14 +34,20 @@ pub(crate) struct Refused {
 }
 
 impl Client {
-    /// Finds a server: at our own address, at `OLLAMA_HOST` if that is set, else in this process.
+    /// Finds a server: at `HANZOD_HOST` or `OLLAMA_HOST` if they are set, at our usual address, else in this process.
     pub(crate) async fn connect(config: &Config) -> anyhow::Result<Self> {
-        let compatible = config.compatible.as_ref().filter(|_| config.compatible_is_set);
-        for endpoint in config.own.iter().chain(compatible) {
+        let own = config.own.as_ref();
+        let compatible = config.compatible.as_ref();
+        let named =
+            own.filter(|_| config.own_is_set).into_iter().chain(compatible.filter(|_| config.compatible_is_set));
+        let usual = own.filter(|_| !config.own_is_set);
+        for endpoint in named.chain(usual) {
             let (http, base) = (http(endpoint)?, endpoint.url());
             if http.head(&base).timeout(GREETING).send().await.is_ok() {
                 return Ok(Self::Remote { http, base });
             }
+            // This process cannot stand in for another machine.
+            anyhow::ensure!(is_here(endpoint), "no server answers at {base}");
         }
         Ok(Self::Local(Box::new(InProcess::start(config)?)))
     }
@@ -114,12 +120,16 @@ impl Client {
 
 /// A proxy is for the world outside: a server on this machine is called directly.
 fn http(endpoint: &Endpoint) -> reqwest::Result<reqwest::Client> {
-    let here = match endpoint.host.parse::<IpAddr>() {
+    let builder = reqwest::Client::builder().connect_timeout(GREETING);
+    if is_here(endpoint) { builder.no_proxy() } else { builder }.build()
+}
+
+/// Whether an address means this machine.
+fn is_here(endpoint: &Endpoint) -> bool {
+    match endpoint.host.parse::<IpAddr>() {
         Ok(ip) => ip.is_loopback() || ip.is_unspecified(),
         Err(_) => matches!(endpoint.host.as_str(), "" | "localhost"),
-    };
-    let builder = reqwest::Client::builder().connect_timeout(GREETING);
-    if here { builder.no_proxy() } else { builder }.build()
+    }
 }
 
 fn json_body(value: &Value) -> Body {
