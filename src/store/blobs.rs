@@ -36,7 +36,7 @@ impl Blobs {
         let path = self.path(digest);
         let seen = fs::symlink_metadata(&path).ok()?;
         let seen = if seen.is_symlink() { fs::metadata(&path).ok()? } else { seen };
-        seen.is_file().then(|| seen.len())
+        seen.is_file().then_some(seen.len())
     }
 
     /// All of a small blob, `limit` bytes at the most.
