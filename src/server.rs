@@ -119,7 +119,6 @@ pub async fn serve(config: Config, only: Vec<Endpoint>) -> Result<(), ServerErro
     let listeners = bind(&config, only).await?;
     let state = compose(&config)?;
     for (_, address) in &listeners {
-        tracing::info!(%address, version = env!("CARGO_PKG_VERSION"), "listening");
         // The line that scripts wait for. They need not read on.
         writeln!(std::io::stderr(), "hanzod is listening on http://{address}").ok();
     }
