@@ -50,6 +50,8 @@ pub struct Constraint {
     /// Text that must have been generated before the constraint begins to hold (the end of thinking). `None`: from the
     /// first token on.
     pub after: Option<String>,
+    /// Texts that begin a tool call. An answer may begin with one in place of the JSON, and is free from there on.
+    pub calls: Vec<String>,
 }
 
 /// One answer to generate.

@@ -55,10 +55,7 @@ pub fn plan(model: &Model, options: &LoadOptions, defaults: Defaults) -> Result<
     if options.num_ctx == 0 {
         options.num_ctx = if defaults.context == 0 { CONTEXT } else { i64::from(defaults.context) };
     }
-    options.num_ctx = options.num_ctx.max(if sees { LEAST_CONTEXT_WITH_IMAGES } else { LEAST_CONTEXT });
-    if let Some(trained) = model.details().context_length.and_then(|length| i64::try_from(length).ok()) {
-        options.num_ctx = options.num_ctx.min(trained.max(LEAST_CONTEXT));
-    }
+    options.num_ctx = bounded(options.num_ctx, sees, model.details().context_length);
 
     let context = u64::try_from(options.num_ctx).unwrap_or(0);
     let sequence = head.as_deref().map_or(0, |head| cache_bytes(head, context));
@@ -86,6 +83,13 @@ pub fn plan(model: &Model, options: &LoadOptions, defaults: Defaults) -> Result<
         embedding,
     };
     Ok(Plan { spec, estimate: estimate(parallel) })
+}
+
+/// A context that a model can have: neither too small for an answer nor larger than what it was `trained` for.
+fn bounded(asked: i64, sees: bool, trained: Option<u64>) -> i64 {
+    let context = asked.max(if sees { LEAST_CONTEXT_WITH_IMAGES } else { LEAST_CONTEXT });
+    let trained = trained.and_then(|length| i64::try_from(length).ok());
+    trained.map_or(context, |trained| context.min(trained.max(LEAST_CONTEXT)))
 }
 
 /// Bytes of the key-value cache of one sequence.
@@ -130,6 +134,15 @@ mod tests {
         let token = number("block_count") * number("attention.head_count_kv") * 2 * number("attention.key_length") * 2;
         assert!(token > 0);
         assert_eq!(cache_bytes(&head, 100), token * 100);
+    }
+
+    #[test]
+    fn a_context_has_bounds() {
+        assert_eq!(
+            [i64::MIN, -1, 1, 4, 100, i64::MAX].map(|asked| bounded(asked, false, Some(4096))),
+            [4, 4, 4, 4, 100, 4096]
+        );
+        assert_eq!((bounded(8, true, Some(4096)), bounded(8, false, Some(0)), bounded(8, false, None)), (2048, 4, 8));
     }
 
     #[test]

@@ -129,12 +129,15 @@ impl Sampler {
         let distance = |&index: &usize| (-chances[index].ln() - entropy).abs();
         order.sort_by(|a, b| distance(a).total_cmp(&distance(b)));
         let mut sum = 0.0;
-        let kept = order.iter().take_while(|&&index| {
-            let more = sum <= mass;
+        let mut kept: Vec<usize> = Vec::new();
+        for index in order {
+            // One stays always.
+            if sum > mass.max(0.0) {
+                break;
+            }
             sum += chances[index];
-            more
-        });
-        let mut kept: Vec<usize> = kept.copied().collect();
+            kept.push(index);
+        }
         kept.sort_unstable();
         self.candidates = kept.into_iter().map(|index| self.candidates[index]).collect();
     }
@@ -295,6 +298,51 @@ mod tests {
             let tokens = many(&cut, &logits);
             assert!(tokens.contains(&0) && tokens.contains(&1) && tokens.iter().all(|&token| token < 2), "{cut:?}");
         }
+    }
+
+    #[test]
+    fn no_value_of_an_option_leaves_nothing_to_choose() {
+        let logits = [2.0, -1.0, 0.0, f32::NAN, f32::NEG_INFINITY];
+        let huge = [0.0, -0.0, 1.0, -1.0, 0.5, 1e-44, f32::MAX, f32::INFINITY, f32::NEG_INFINITY];
+        let set: [fn(&mut SamplingOptions, f32); 7] = [
+            |options, value| options.temperature = value,
+            |options, value| options.top_p = value,
+            |options, value| (options.min_p, options.top_p) = (value, 1.0),
+            |options, value| (options.typical_p, options.top_p) = (value, 1.0),
+            |options, value| options.repeat_penalty = value,
+            |options, value| options.presence_penalty = value,
+            |options, value| options.frequency_penalty = value,
+        ];
+        for (set, value) in set.iter().flat_map(|set| huge.map(|value| (set, value))) {
+            for whole in [0, -1, 1, i64::MIN, i64::MAX] {
+                let mut options =
+                    SamplingOptions { top_k: whole, repeat_last_n: whole, seed: whole, num_keep: whole, ..options() };
+                set(&mut options, value);
+                let token = Sampler::new(&options, 64, 0).sample(&logits, &[0, 0, 3, 77], None);
+                assert!(token.is_some_and(|token| token < 3), "{options:?}: {token:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn typical_p_leaves_out_the_surprising_and_the_too_sure() {
+        // Entropy is nearest to the surprise of the middle ones.
+        let logits = [0.5_f32.ln(), 0.2_f32.ln(), 0.2_f32.ln(), 0.1_f32.ln()];
+        let cut = SamplingOptions { typical_p: 0.3, top_p: 1.0, ..options() };
+        let tokens = many(&cut, &logits);
+        assert!(tokens.contains(&1) && tokens.contains(&2) && !tokens.contains(&0) && !tokens.contains(&3));
+    }
+
+    #[test]
+    fn the_window_of_penalties() {
+        let greedy = SamplingOptions { temperature: 0.0, presence_penalty: 5.0, ..options() };
+        let choose = |repeat_last_n, context| {
+            let options = SamplingOptions { repeat_last_n, ..greedy.clone() };
+            Sampler::new(&options, context, 0).sample(&[3.0, 2.0, 1.0], &[0, 1, 1], None)
+        };
+        assert_eq!((choose(0, 64), choose(2, 64), choose(-1, 64), choose(-1, 2)), (Some(0), Some(0), Some(2), Some(0)));
+        let often = SamplingOptions { presence_penalty: 0.0, frequency_penalty: 0.6, ..greedy };
+        assert_eq!(Sampler::new(&often, 64, 0).sample(&[3.0, 2.9, 2.5], &[0, 1, 1], None), Some(2));
     }
 
     #[test]

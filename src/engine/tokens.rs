@@ -1,6 +1,6 @@
 //! A model's tokens as hanzod sees them: their bytes, which are marks and no text, and which end an answer.
 
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use super::constraint::{Constrained, Vocabulary};
 use super::event::EngineError;
@@ -16,7 +16,7 @@ pub struct Piece {
 
 /// All of a model's tokens; made once a model and shared by its sequences.
 pub struct Tokens {
-    pieces: Vec<Piece>,
+    pieces: Arc<[Piece]>,
     ends: Vec<u32>,
     /// Made when the first constraint comes: it takes seconds for a large vocabulary.
     vocabulary: OnceLock<Result<Vocabulary, EngineError>>,
@@ -25,7 +25,7 @@ pub struct Tokens {
 impl Tokens {
     /// `pieces` in the order of ids, and the tokens that `ends` an answer, the usual one first.
     pub fn new(pieces: Vec<Piece>, ends: Vec<u32>) -> Self {
-        Self { pieces, ends, vocabulary: OnceLock::new() }
+        Self { pieces: pieces.into(), ends, vocabulary: OnceLock::new() }
     }
 
     /// How many there are; logits beyond are padding.
@@ -60,10 +60,8 @@ impl Tokens {
     /// As [`Vocabulary::constrain`], and when the vocabulary cannot be read by llguidance.
     pub fn constrain(&self, constraint: &Constraint) -> Result<Constrained, EngineError> {
         let vocabulary = self.vocabulary.get_or_init(|| {
-            let text = |piece: &Piece| if piece.special { Vec::new() } else { piece.bytes.clone() };
-            let pieces: Vec<Vec<u8>> = self.pieces.iter().map(text).collect();
             let end = self.ends.first().ok_or_else(|| EngineError::Failed("the model has no end token".into()))?;
-            Vocabulary::new(&pieces, *end)
+            Vocabulary::new(self.pieces.clone(), *end)
         });
         vocabulary.as_ref().map_err(Clone::clone)?.constrain(constraint)
     }

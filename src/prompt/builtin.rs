@@ -40,9 +40,32 @@ pub(super) fn end_of_thinking(parser: &str) -> Option<&'static str> {
         "gemma4" => "<channel|>",
         "cohere" => "<|END_THINKING|>",
         "glimmer" => "to=user<|message|>",
+        "ministral" => "[/THINK]",
         _ => "</think>",
     };
-    parsers::find(parser).filter(|entry| entry.thinking).map(|_| end)
+    parsers::find(parser).map(|_| end)
+}
+
+/// Whether a model of this parser names whom each text is for, so that its answer has a text before it even without thinking.
+pub(super) fn is_framed(parser: &str) -> bool {
+    matches!(parser, "harmony" | "glimmer")
+}
+
+/// What a model of this parser begins its calls with, in place of an answer; empty when it has none.
+pub(super) fn begin_calls(parser: &str) -> &'static str {
+    let begin = match parser {
+        // Their calls have frames of their own, and come before the answer's.
+        "harmony" | "glimmer" => "",
+        "ministral" => "[TOOL_CALLS]",
+        "deepseek3" | "cogito" => "<｜tool▁calls▁begin｜>",
+        "olmo3" => "<function_calls>",
+        "functiongemma" => "<start_function_call>",
+        "gemma4" | "gemma4-no-thinking" => "<|tool_call>",
+        "lfm2" | "lfm2-thinking" => "<|tool_call_start|>",
+        "cohere" => "<|START_ACTION|>",
+        _ => "<tool_call>",
+    };
+    parsers::find(parser).filter(|entry| entry.tools).map_or("", |_| begin)
 }
 
 /// The renderer that plain `gemma4` stands for: by the size in the model's name, else by its count of parameters.
@@ -57,6 +80,15 @@ pub(super) fn gemma4(name: &str, parameters: u64) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_begins_a_call_reaches_the_parser() {
+        for &ParserEntry { name, tools, .. } in parsers::PARSERS {
+            let begin = begin_calls(name);
+            assert!(begin.is_empty() || preserved(name).contains(&begin), "{name}: {begin}");
+            assert!(!tools || is_framed(name) || !begin.is_empty(), "{name}");
+        }
+    }
 
     #[test]
     fn gemma4_goes_by_name_then_size() {

@@ -10,7 +10,7 @@ use super::jinja::{Calls, JinjaPrompt};
 use super::json_calls::{CallTags, JsonCallParser};
 use super::thinking::{Tags, ThinkingParser};
 use super::{Conversation, OutputParser, ParseError, Piece, PromptError, Rendered, builtin, go_tags, history};
-use crate::types::{Think, ThinkLevel};
+use crate::types::{Role, Think, ThinkLevel};
 
 /// What a model's files and its configuration say about its format.
 #[derive(Clone, Copy, Debug, Default)]
@@ -55,6 +55,21 @@ enum Renderer {
 }
 
 const HARMONY: &str = "harmony";
+
+/// Where in an answer a form that is asked for begins to hold it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Hold {
+    /// The text before the answer proper; `None` when the answer begins with it.
+    pub after: Option<String>,
+    /// Every answer has that text, whether it thinks or not.
+    pub framed: bool,
+    /// Texts that may stand in the answer's place, and begin a call. None without tools.
+    pub calls: Vec<String>,
+    /// `{` or `[`: calls may be bare JSON, one or a list of them.
+    pub bare: Option<char>,
+    /// Names that a bare call may have.
+    pub tools: Vec<String>,
+}
 
 impl Format {
     /// # Errors
@@ -123,20 +138,6 @@ impl Format {
         matches!(self.renderer, Renderer::Jinja(_))
     }
 
-    /// The text in an answer after which its thinking is over. `None` when the model does not think.
-    pub fn thinking_end(&self) -> Option<String> {
-        let builtin = match self.parser.as_str() {
-            "" => return self.thinking_tags().map(|tags| tags.close),
-            HARMONY => "<|channel|>final<|message|>",
-            "cohere" => "<|END_THINKING|>",
-            "gemma4" => "<channel|>",
-            "ministral" => "[/THINK]",
-            "glimmer" => "to=user<|message|>",
-            _ => "</think>",
-        };
-        self.abilities.thinking.then(|| builtin.to_owned())
-    }
-
     /// # Errors
     /// When the template or the renderer cannot take this conversation.
     pub fn render(&self, conversation: &Conversation) -> Result<Rendered, PromptError> {
@@ -201,19 +202,33 @@ impl Format {
         Box::new(Reader { thinking, calls })
     }
 
-    /// The text after which the answer proper begins, when the model is to think before it: from there on an answer can be held
-    /// to a form.
-    pub fn end_of_thinking(&self, conversation: &Conversation, rendered: &Rendered) -> Option<String> {
+    /// Where an answer to a prompt of [`Format::render`] can be held to a form.
+    pub fn hold(&self, conversation: &Conversation, rendered: &Rendered) -> Hold {
         let on = conversation.think.is_some_and(Think::is_on);
-        let framed = match self.calls() {
-            Calls::Framed(name) => builtin::end_of_thinking(name),
-            _ => builtin::end_of_thinking(&self.parser),
+        let calls = self.calls();
+        let parser = match calls {
+            Calls::Framed(name) => name,
+            _ => self.parser.as_str(),
         };
-        match self.thinking_tags() {
-            _ if framed.is_some() => framed.filter(|_| on).map(str::to_owned),
-            Some(tags) if on || tags.opened_by(&rendered.text) => Some(tags.close),
+        let opened = |close: &str| close == "</think>" && rendered.text.trim_end().ends_with("<think>");
+        let framed =
+            builtin::is_framed(parser) && conversation.messages.last().is_none_or(|last| last.role != *Role::ASSISTANT);
+        let after = match (builtin::end_of_thinking(parser), self.thinking_tags()) {
+            (Some(end), _) => Some(end).filter(|end| on || framed || opened(end)).map(str::to_owned),
+            (None, Some(tags)) if on || tags.opened_by(&rendered.text) => Some(tags.close),
             _ => None,
+        };
+        let tools = conversation.tools.iter().map(|tool| tool.function.name.clone());
+        let mut hold = Hold { after, framed, tools: tools.collect(), ..Hold::default() };
+        if !conversation.tools.is_empty() {
+            match (builtin::begin_calls(parser), calls) {
+                ("", Calls::Json(tags)) => (hold.calls, hold.bare) = (tags.opens, tags.bare),
+                ("", Calls::Builtin(name)) => hold.calls.push(builtin::begin_calls(name).to_owned()),
+                ("", _) => {}
+                (begin, _) => hold.calls.push(begin.to_owned()),
+            }
         }
+        hold
     }
 
     fn thinking_tags(&self) -> Option<Tags> {
@@ -299,7 +314,7 @@ impl OutputParser for Reader {
 mod tests {
     use super::*;
     use crate::prompt::testing::{Answer, all_cuts};
-    use crate::types::{Message, Role, Tool, ToolFunction};
+    use crate::types::{Message, Tool, ToolFunction};
 
     const GO: &str = "{{ range .Messages }}[{{ .Role }}]{{ if .Thinking }}<t>{{ .Thinking }}</t>{{ end }}{{ .Content }}\
                       {{ if .ToolCalls }}<c>{{ json .ToolCalls }}</c>{{ end }}{{ end }}{{ .Tools }}";
@@ -327,12 +342,24 @@ mod tests {
         let output = "why</think>\nHm.<tool_call>{\"name\":\"get\",\"arguments\":{\"a\":1}}</tool_call>";
         assert_eq!(read(&jinja, output), Answer::new("Hm.", "why", "get{\"a\":1}"));
         assert!(jinja.preserved().contains(&"</think>".to_owned()));
-        let end = |format: &Format, think| {
-            let rendered = format.render(&asked(think)).unwrap();
-            format.end_of_thinking(&asked(think), &rendered)
-        };
-        assert_eq!((end(&go, None), end(&go, Some(Think::On)).as_deref()), (None, Some("</t>")));
-        assert_eq!(end(&jinja, None).as_deref(), Some("</think>"));
+    }
+
+    #[test]
+    fn where_a_form_holds() {
+        let hold = |format: &Format, think| format.hold(&asked(think), &format.render(&asked(think)).unwrap());
+        let go = Format::of_template(GO).unwrap();
+        assert_eq!((hold(&go, None).after, hold(&go, Some(Think::On)).after.as_deref()), (None, Some("</t>")));
+        assert_eq!(hold(&go, None).calls, ["<c>"]);
+        let jinja = Format::of(&ModelTexts { jinja: Some(JINJA), ..ModelTexts::default() }).unwrap();
+        assert_eq!(hold(&jinja, None).after.as_deref(), Some("</think>"));
+        assert_eq!(hold(&jinja, None).calls, ["<tool_call>"]);
+        let named = |parser| Format::of(&ModelTexts { parser, ..ModelTexts::default() }).unwrap();
+        assert_eq!(hold(&named("ministral"), None).calls, ["[TOOL_CALLS]"]);
+        let framed = hold(&named("harmony"), Some(Think::Off));
+        assert_eq!((framed.framed, framed.after.as_deref()), (true, Some("<|channel|>final<|message|>")));
+        assert_eq!(hold(&named("gemma4"), Some(Think::Off)).after, None);
+        let bare = "{{ .Tools }}{{ range .Messages }}{{ if .ToolCalls }}{{ json .ToolCalls }}{{ end }}{{ end }}";
+        assert_eq!(hold(&Format::of_template(bare).unwrap(), None).bare, Some('{'));
     }
 
     #[test]

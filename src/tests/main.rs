@@ -6,5 +6,7 @@ mod ollama;
 mod program;
 mod registry;
 mod spec;
+#[cfg(any(feature = "llama", feature = "mistral"))]
+mod structured;
 mod util;
 mod v1;

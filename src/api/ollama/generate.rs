@@ -114,11 +114,6 @@ fn prompt(request: &GenerateRequest, loaded: &Loaded) -> Result<Prompt, ApiError
         "" => loaded.render(conversation)?,
         template => Prompt::rendered(Format::of_template(template)?, &conversation)?,
     };
-    if !known.has_builtin_parser() {
-        // here a format holds from the first token on, and keeps the model from thinking; a parser that begins in thinking
-        // would take the JSON for that
-        prompt.thinking_end = None;
-    }
     let context: Vec<u32> = request.context.iter().filter_map(|token| u32::try_from(*token).ok()).collect();
     if !context.is_empty() {
         prompt.parts.insert(0, PromptPart::Tokens(context));

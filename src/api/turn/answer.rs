@@ -72,18 +72,20 @@ pub struct Done {
 /// Generates on the leased runner; the lease is held by the stream.
 ///
 /// A constraint that waits for the end of thinking is put in force from the start when the model does not think at all:
-/// then the answer begins anew, before anything of it was shown.
+/// then the answer begins anew, before anything of it was shown. In `framed` answers what it waits for comes always.
 pub(super) fn answer(
     lease: Lease,
     request: GenerateRequest,
+    framed: bool,
     mut parsers: impl FnMut() -> Box<dyn OutputParser> + Send + 'static,
     began: Instant,
 ) -> Pieces<Event> {
     Box::pin(async_stream::try_stream! {
-        let waits = request.constraint.as_ref().is_some_and(|constraint| constraint.after.is_some());
+        let after = request.constraint.as_ref().and_then(|constraint| constraint.after.clone());
         let mut steps = lease.runner().generate(request.clone());
         let mut parser = parsers();
-        let mut thought = !waits;
+        // Whether to begin anew is not settled while this is there: what came so far, as text and as pieces.
+        let mut unsettled = after.filter(|_| !framed).map(|after| (after, String::new(), Chunk::default()));
         loop {
             let step = steps.next().await.unwrap_or_else(|| {
                 Err(crate::engine::EngineError::Failed("the answer ended too early".into()))
@@ -92,23 +94,33 @@ pub(super) fn answer(
                 StepEvent::Text { text, logprobs } => {
                     let mut chunk = Chunk { logprobs, ..Chunk::default() };
                     chunk.add(parser.push(&text)?);
-                    if !thought && chunk.thinking.is_empty() && !chunk.content.trim().is_empty() {
+                    if let Some((after, seen, before)) = &mut unsettled {
+                        seen.push_str(&text);
+                        before.append(chunk);
+                        let thinks = !before.thinking.is_empty() || !before.tool_calls.is_empty() || seen.contains(&*after);
+                        if !thinks && before.content.trim().is_empty() {
+                            continue;
+                        }
+                        let before = std::mem::take(before);
+                        unsettled = None;
+                        if thinks {
+                            yield Event::Chunk(before);
+                            continue;
+                        }
                         let mut request = request.clone();
                         if let Some(constraint) = &mut request.constraint {
                             constraint.after = None;
                         }
                         steps = lease.runner().generate(request);
                         parser = parsers();
-                        thought = true;
                         continue;
                     }
-                    thought |= !chunk.thinking.is_empty();
                     yield Event::Chunk(chunk);
                     continue;
                 }
                 StepEvent::Done(completion) => completion,
             };
-            let mut held = Chunk::default();
+            let mut held = unsettled.map(|(_, _, before)| before).unwrap_or_default();
             held.add(parser.finish()?);
             if !held.is_empty() {
                 yield Event::Chunk(held);

@@ -169,10 +169,13 @@ impl Loaded {
     pub fn answer(self, prompt: Prompt) -> Pieces<Event> {
         let context = self.context() as u64;
         let wish = &self.turn.wish;
-        let constraint = wish
-            .format
-            .as_ref()
-            .map(|format| Constraint { schema: schema::text(format), after: prompt.thinking_end.clone() });
+        let hold = prompt.hold;
+        let framed = hold.framed;
+        let constraint = wish.format.as_ref().map(|format| Constraint {
+            schema: schema::text(format, hold.bare, &hold.tools),
+            after: hold.after,
+            calls: hold.calls,
+        });
         let family = self.turn.known.model.config.model_family.as_str();
         let request = GenerateRequest {
             prompt: prompt.parts,
@@ -184,6 +187,6 @@ impl Loaded {
             truncate: wish.truncate.unwrap_or(true),
             shift: wish.shift.unwrap_or(family != "deepseek2"),
         };
-        answer::answer(self.lease, request, prompt.parsers, self.turn.began)
+        answer::answer(self.lease, request, framed, prompt.parsers, self.turn.began)
     }
 }

@@ -8,9 +8,9 @@ use super::Loaded;
 use crate::api::error::ApiError;
 use crate::api::models::Known;
 use crate::engine::PromptPart;
-use crate::prompt::format::Format;
+use crate::prompt::format::{Format, Hold};
 use crate::prompt::{Conversation, OutputParser, ParseError, Piece, Rendered, history};
-use crate::types::{Image, Message, Think};
+use crate::types::{Image, Message};
 
 /// Contexts are made in steps of this many tokens.
 const CONTEXT_STEP: usize = 256;
@@ -24,8 +24,8 @@ pub struct Prompt {
     pub images: usize,
     pub parts: Vec<PromptPart>,
     pub preserved: Vec<String>,
-    /// A format asked for holds only after this text.
-    pub thinking_end: Option<String>,
+    /// Where a form that is asked for holds the answer.
+    pub hold: Hold,
     pub parsers: Parsers,
 }
 
@@ -37,7 +37,7 @@ impl Prompt {
             images: images.len(),
             text,
             preserved: Vec::new(),
-            thinking_end: None,
+            hold: Hold::default(),
             parsers: Box::new(|| Box::new(Plain)),
         }
     }
@@ -48,22 +48,21 @@ impl Prompt {
     /// When the format's template fails.
     pub fn rendered(format: Format, conversation: &Conversation) -> Result<Self, ApiError> {
         let rendered = format.render(conversation)?;
-        let preserved = format.preserved();
+        let (preserved, hold) = (format.preserved(), format.hold(conversation, &rendered));
         let (conversation, for_parsers) = (conversation.clone(), rendered.clone());
         let parsers: Parsers = Box::new(move || format.parser(&conversation, &for_parsers));
-        Ok(Self { preserved, parsers, ..Self::plain(rendered.text, &rendered.images) })
+        Ok(Self { preserved, hold, parsers, ..Self::plain(rendered.text, &rendered.images) })
     }
 
     fn of_model(known: &Arc<Known>, conversation: Conversation, rendered: Rendered) -> Result<Self, ApiError> {
         let format = known.format()?;
-        let thinks = conversation.think.is_some_and(Think::is_on);
-        let (preserved, thinking_end) = (format.preserved(), format.thinking_end().filter(|_| thinks));
+        let (preserved, hold) = (format.preserved(), format.hold(&conversation, &rendered));
         let (known, for_parsers) = (known.clone(), rendered.clone());
         let parsers: Parsers = Box::new(move || match &known.format {
             Ok(format) => format.parser(&conversation, &for_parsers),
             Err(_) => Box::new(Plain),
         });
-        Ok(Self { preserved, thinking_end, parsers, ..Self::plain(rendered.text, &rendered.images) })
+        Ok(Self { preserved, hold, parsers, ..Self::plain(rendered.text, &rendered.images) })
     }
 }
 

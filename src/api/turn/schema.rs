@@ -1,20 +1,122 @@
 //! What an answer's format means to an engine.
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use crate::types::Format;
 
 /// The JSON schema of a format, as text.
 ///
-/// An object whose properties are named has those and no others, unless its schema speaks of others: so Ollama reads
+/// Where properties are named there is an object, and it has those and no others, unless its schema speaks of others: so Ollama reads
 /// schemas, and so do those who write them.
-pub(super) fn text(format: &Format) -> String {
-    match format {
-        Format::Json => "{\"type\":\"object\"}".to_owned(),
+///
+/// Where calls have no tags of their own but are `bare` JSON, an object or a list, one of `tools` fits too.
+pub(super) fn text(format: &Format, bare: Option<char>, tools: &[String]) -> String {
+    let schema = match format {
+        Format::Json => json!({ "type": "object" }),
         Format::Schema(schema) => {
             let mut schema = schema.clone();
+            without_notes(&mut schema);
             close(&mut schema);
-            schema.to_string()
+            schema
+        }
+    };
+    match bare {
+        Some(first) if !tools.is_empty() => or_calls(schema, first, tools).to_string(),
+        _ => schema.to_string(),
+    }
+}
+
+fn or_calls(mut schema: Value, first: char, tools: &[String]) -> Value {
+    let with = |arguments: &str| {
+        json!({
+            "type": "object", "properties": { "name": { "enum": tools }, arguments: { "type": "object" } },
+            "required": ["name", arguments], "additionalProperties": false
+        })
+    };
+    let call = json!({ "anyOf": [with("parameters"), with("arguments")] });
+    let calls = if first == '[' { json!({ "type": "array", "items": call, "minItems": 1 }) } else { call };
+    // References lead from the root.
+    let mut both = Map::new();
+    for definitions in ["$defs", "definitions"] {
+        if let Some(named) = schema.as_object_mut().and_then(|map| map.shift_remove(definitions)) {
+            both.insert(definitions.into(), named);
+        }
+    }
+    both.insert("anyOf".into(), json!([schema, calls]));
+    Value::Object(both)
+}
+
+/// JSON Schema's words that say what fits, those that the engines cannot hold an answer to among them: they refuse them.
+/// What else stands in a schema is a note, by JSON Schema's own rule.
+const WORDS: [&str; 46] = [
+    "$ref",
+    "$dynamicRef",
+    "$recursiveRef",
+    "$defs",
+    "definitions",
+    "$anchor",
+    "$id",
+    "$schema",
+    "type",
+    "enum",
+    "const",
+    "allOf",
+    "anyOf",
+    "oneOf",
+    "not",
+    "if",
+    "then",
+    "else",
+    "properties",
+    "patternProperties",
+    "additionalProperties",
+    "unevaluatedProperties",
+    "propertyNames",
+    "required",
+    "dependentRequired",
+    "dependentSchemas",
+    "dependencies",
+    "minProperties",
+    "maxProperties",
+    "items",
+    "prefixItems",
+    "additionalItems",
+    "unevaluatedItems",
+    "contains",
+    "minContains",
+    "maxContains",
+    "minItems",
+    "maxItems",
+    "uniqueItems",
+    "minLength",
+    "maxLength",
+    "pattern",
+    "minimum",
+    "maximum",
+    "multipleOf",
+    "format",
+];
+/// Formats that the engines know; others say nothing, by the same rule.
+const FORMATS: [&str; 10] =
+    ["date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid", "uri"];
+
+/// Takes what says nothing out of a schema and the schemas within.
+fn without_notes(schema: &mut Value) {
+    let Value::Object(map) = schema else { return };
+    let known = |word: &str| WORDS.contains(&word) || word.starts_with("exclusiveM");
+    map.retain(|word, value| {
+        known(word) && (word != "format" || value.as_str().is_some_and(|format| FORMATS.contains(&format)))
+    });
+    for (key, value) in map {
+        match (key.as_str(), value) {
+            ("properties" | "patternProperties" | "$defs" | "definitions", Value::Object(named)) => {
+                named.values_mut().for_each(without_notes);
+            }
+            ("anyOf" | "oneOf" | "allOf" | "prefixItems" | "items", Value::Array(list)) => {
+                list.iter_mut().for_each(without_notes);
+            }
+            ("items" | "additionalProperties" | "additionalItems", value) => without_notes(value),
+            _ => {}
         }
     }
 }
@@ -30,6 +132,7 @@ fn close(schema: &mut Value) {
     let Value::Object(map) = schema else { return };
     let named = map.get("properties").is_some_and(Value::is_object);
     if named && !speaks_of_others(map) {
+        map.entry("type").or_insert_with(|| "object".into());
         map.insert("additionalProperties".into(), false.into());
     }
     if map.get("type").is_some_and(|kind| kind == "integer") && !BOUNDS.iter().any(|word| map.contains_key(*word)) {
@@ -55,16 +158,37 @@ fn speaks_of_others(map: &Map<String, Value>) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     #[test]
+    fn notes_say_nothing() {
+        let noted = json!({
+            "title": "t", "x-y": 1, "properties": { "title": { "type": "string", "format": "int32", "example": 3 },
+            "day": { "type": "string", "format": "date", "deprecated": true } }, "uniqueItems": true
+        });
+        let plain = text(&Format::Schema(noted), None, &[]);
+        assert_eq!(
+            plain,
+            r#"{"properties":{"title":{"type":"string"},"day":{"type":"string","format":"date"}},"uniqueItems":true,"type":"object","additionalProperties":false}"#
+        );
+    }
+
+    #[test]
+    fn bare_calls_fit_too() {
+        let schema = json!({ "$defs": { "a": {} }, "$ref": "#/$defs/a" });
+        let either = text(&Format::Schema(schema), Some('{'), &["get".to_owned()]);
+        let either: Value = serde_json::from_str(&either).unwrap();
+        assert_eq!((&either["$defs"], &either["anyOf"][0]), (&json!({ "a": {} }), &json!({ "$ref": "#/$defs/a" })));
+        assert_eq!(either["anyOf"][1]["anyOf"][0]["properties"]["name"]["enum"], json!(["get"]));
+        assert_eq!(text(&Format::Json, Some('{'), &[]), "{\"type\":\"object\"}");
+    }
+
+    #[test]
     fn objects_have_no_more_than_is_named() {
-        let closed = |schema| text(&Format::Schema(schema));
+        let closed = |schema| text(&Format::Schema(schema), None, &[]);
         assert_eq!(
             closed(json!({ "properties": { "a": { "items": { "properties": { "b": {} } } } } })),
-            r#"{"properties":{"a":{"items":{"properties":{"b":{}},"additionalProperties":false}}},"additionalProperties":false}"#
+            r#"{"properties":{"a":{"items":{"properties":{"b":{}},"type":"object","additionalProperties":false}}},"type":"object","additionalProperties":false}"#
         );
         assert!(closed(json!({ "type": "integer" })).contains("9999999999999999"));
         for open in [

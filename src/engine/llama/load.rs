@@ -19,8 +19,9 @@ use crate::types::LoadOptions;
 
 /// Sequences of one batch of texts to embed.
 pub const EMBED_SEQUENCES: u32 = 64;
-/// llama.cpp's own bound.
+/// llama.cpp's own bounds.
 const MOST_SEQUENCES: u32 = 256;
+const MOST_THREADS: i64 = 512;
 
 fn failed(what: &str, error: impl std::fmt::Display) -> EngineError {
     EngineError::Load(match log::last_error() {
@@ -181,8 +182,8 @@ pub fn embedding<'m>(
 }
 
 fn base(spec: &LoadSpec, cells: u32) -> LlamaContextParams {
-    let threads = i32::try_from(spec.options.num_thread).ok().filter(|threads| *threads > 0);
-    let threads = threads.unwrap_or_else(device::cores);
+    let asked = spec.options.num_thread;
+    let threads = if asked > 0 { asked.min(MOST_THREADS) as i32 } else { device::cores() };
     LlamaContextParams::default()
         .with_n_ctx(NonZeroU32::new(cells))
         .with_n_threads(threads)

@@ -82,7 +82,7 @@ impl Start<'_> {
 const THINK_TOOL: &[&str] = &["<think>", "</think>", "<tool_call>", "</tool_call>"];
 const CLOSE_TOOL: &[&str] = &["</think>", "<tool_call>", "</tool_call>"];
 
-static PARSERS: &[ParserEntry] = &[
+pub(super) static PARSERS: &[ParserEntry] = &[
     tools("qwen3", THINK_TOOL, qwen::qwen3),
     both("qwen3-thinking", THINK_TOOL, qwen::qwen3_thinking),
     tools("qwen3-coder", &["<tool_call>", "</tool_call>"], qwen::qwen3_coder),

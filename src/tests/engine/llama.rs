@@ -308,7 +308,7 @@ async fn a_constraint_makes_json_that_fits() {
     let schema = r#"{"type":"object","properties":{"city":{"type":"string","maxLength":20},"sunny":{"type":"boolean"}},
         "required":["city","sunny"],"additionalProperties":false}"#;
     let constrained = |prompt: &str, after: Option<&str>| {
-        let constraint = Some(Constraint { schema: schema.into(), after: after.map(str::to_owned) });
+        let constraint = Some(Constraint { schema: schema.into(), after: after.map(str::to_owned), calls: Vec::new() });
         answer(&runner, GenerateRequest { constraint, ..request(prompt) })
     };
     let reply = constrained(&question("Say yes."), None).await.unwrap();
@@ -322,7 +322,7 @@ async fn a_constraint_makes_json_that_fits() {
     assert!(thought.contains("17 times 3"), "{thought}");
     assert!(serde_json::from_str::<serde_json::Value>(json).unwrap()["sunny"].is_boolean(), "{json}");
 
-    let bad = Some(Constraint { schema: r#"{"type":"banana"}"#.into(), after: None });
+    let bad = Some(Constraint { schema: r#"{"type":"banana"}"#.into(), after: None, calls: Vec::new() });
     let error = answer(&runner, GenerateRequest { constraint: bad, ..request("a") }).await.map(|_| ()).unwrap_err();
     assert!(matches!(error, EngineError::Invalid(text) if text.starts_with("invalid format")));
 }

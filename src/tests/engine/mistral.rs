@@ -224,7 +224,7 @@ async fn a_schema_holds() {
     let runner = runner(1024).await;
     let schema = r#"{"type":"object","properties":{"name":{"type":"string","maxLength":12},
         "age":{"type":"integer","maximum":99}},"required":["name","age"],"additionalProperties":false}"#;
-    let constraint = |schema: &str| Some(Constraint { schema: schema.into(), after: None });
+    let constraint = |schema: &str| Some(Constraint { schema: schema.into(), after: None, calls: Vec::new() });
     let told = GenerateRequest { constraint: constraint(schema), ..ask("Describe a person as JSON.") };
     let untold = GenerateRequest { constraint: constraint(schema), ..ramble(5) };
     for request in [told, untold] {

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use axum::body::{Body, Bytes};
 use axum::http::{HeaderMap, Method, Request};
 use hanzod::api::{AppState, Hosts, ListCache, ModelCache, Origins, router};
-use hanzod::engine::Quantizer;
 use hanzod::engine::route::Defaults;
+use hanzod::engine::{Engine, Quantizer};
 use hanzod::pull::{PullSettings, Puller};
 use hanzod::scheduler::{Scheduler, Settings};
 use hanzod::store::Store;
@@ -64,10 +64,22 @@ impl Reply {
 
 impl TestApp {
     pub fn new() -> Self {
+        let engine = ScriptedEngine::default();
+        Self::of(Arc::new(engine.clone()), engine)
+    }
+
+    /// With the engines of the program, each model in a process of its own; the scripted one has no part in it.
+    #[cfg(any(feature = "llama", feature = "mistral"))]
+    pub fn real() -> Self {
+        let engine =
+            hanzod::engine::process::ProcessEngine::new(env!("CARGO_BIN_EXE_hanzod").into(), vec!["runner".into()]);
+        Self::of(Arc::new(engine), ScriptedEngine::default())
+    }
+
+    fn of(runs: Arc<dyn Engine>, engine: ScriptedEngine) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(folder.path()).unwrap();
-        let engine = ScriptedEngine::default();
-        let scheduler = Scheduler::start(Arc::new(engine.clone()), Settings::default());
+        let scheduler = Scheduler::start(runs, Settings::default());
         let router = router(AppState {
             store: store.clone(),
             scheduler: scheduler.clone(),
@@ -91,6 +103,12 @@ impl TestApp {
     /// As [`TestApp::with_tiny`], of these files.
     pub async fn with_models(tiny: &str, tiny_jinja: &str) -> Self {
         let app = Self::new();
+        app.add_tiny(tiny, tiny_jinja).await;
+        app
+    }
+
+    pub async fn add_tiny(&self, tiny: &str, tiny_jinja: &str) {
+        let app = self;
         let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("compat-tests/models/tiny");
         let modelfile = std::fs::read(models.join("Modelfile")).unwrap();
         let recipe = Modelfile::parse(&modelfile).unwrap().recipe().unwrap();
@@ -102,7 +120,19 @@ impl TestApp {
         }))
         .await;
         app.create(json!({ "model": "tiny-jinja", "files": { "tiny.gguf": jinja } })).await;
-        app
+    }
+
+    /// The tiny model in its makers' form, as `tiny-st`.
+    #[cfg(feature = "mistral")]
+    pub async fn add_safetensors(&self) {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("compat-tests/models/tiny/tiny-safetensors");
+        let mut files = serde_json::Map::new();
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+            files.insert(name, self.blob(&path).await.into());
+        }
+        self.create(json!({ "model": "tiny-st", "files": files })).await;
     }
 
     pub async fn create(&self, mut request: Value) {
