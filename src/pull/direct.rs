@@ -42,7 +42,7 @@ impl Address {
         if !url.username().is_empty() || url.password().is_some() {
             return Err(SourceError::Address("it has a password in it"));
         }
-        if !is_gguf(url.path()) {
+        if !url.path_segments().and_then(|mut parts| parts.next_back()).is_some_and(is_gguf) {
             return Err(SourceError::Address("it is not that of a .gguf file"));
         }
         url.set_fragment(None);

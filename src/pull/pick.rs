@@ -84,8 +84,11 @@ fn gguf<'a>(paths: &[&'a str], quant: Option<&str>) -> Result<Vec<&'a str>, Pull
 /// Whether what a file is called ends with a quantisation, in lower case.
 fn is_of(stem: &str, quant: &str) -> bool {
     let stem = file_name(stem).to_ascii_lowercase();
-    let before = stem.strip_suffix(quant);
-    before.is_some_and(|before| before.is_empty() || before.ends_with(['-', '.', '_']))
+    // `K_M` is no quantisation, though `Q4_K_M` ends with it.
+    let whole = quant.trim_start_matches(|letter: char| letter.is_ascii_alphabetic());
+    let is_whole = whole != quant && whole.starts_with(|letter: char| letter.is_ascii_digit());
+    stem.strip_suffix(quant)
+        .is_some_and(|before| before.is_empty() || before.ends_with(['-', '.']) || (before.ends_with('_') && is_whole))
 }
 
 /// The weights that the model's own index tells of, or else all; and what tells of them.
@@ -143,7 +146,8 @@ mod tests {
         assert_eq!(of(Some("UD-Q4_K_M")).unwrap()[0], "x-UD-Q4_K_M.gguf");
         assert_eq!(of(Some("BF16")).unwrap()[..2], paths[7..9]);
         assert!(of(Some("Q6_K")).unwrap_err().to_string().contains("of 2 parts of `x-Q6_K` it has 1"));
-        assert!(of(Some("K_M")).unwrap()[0].ends_with("x-Q4_K_M.gguf"), "a tail is enough");
+        assert!(of(Some("K_M")).is_err());
+        assert_eq!(pick(&["m_q8_0.gguf", "m_iq8_0.gguf"], Some("Q8_0")).unwrap(), ["m_q8_0.gguf"]);
         assert!(of(Some("Q2_K")).unwrap_err().to_string().contains("none is Q2_K; there are x-BF16, x-Q4_K_M"));
         assert!(pick(&["a-q2_k.gguf", "a-q3_k.gguf"], None).is_err());
         assert_eq!(pick(&["only.gguf"], None).unwrap(), ["only.gguf"]);
