@@ -83,7 +83,8 @@ impl Address {
         let part = |number: u32| {
             let mut url = self.url.clone();
             let folder = &self.url.path()[..self.url.path().len() - file.len()];
-            url.set_path(&format!("{folder}{stem}-{number:05}-of-{count:05}.gguf"));
+            let ending = &file[file.len() - ".gguf".len()..];
+            url.set_path(&format!("{folder}{stem}-{number:05}-of-{count:05}{ending}"));
             url
         };
         (1..=count).map(part).collect()
@@ -173,6 +174,8 @@ async fn look(puller: &Puller, site: Arc<Site>, url: Url, expected: Option<Diges
         Some(digest) => Wanted::digest(digest, size),
         None => Wanted::unknown(url.as_str(), state.as_deref(), size),
     };
+    // Content whose digest is known needs no other proof.
+    let state = state.filter(|_| wanted.known().is_none());
     let same = move |answer: &Answer| match (&state, self::state(answer.response.headers())) {
         (Some(before), Some(now)) if *before != now => Err(PullError::Changed),
         _ => Ok(()),

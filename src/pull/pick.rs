@@ -12,6 +12,7 @@ const BESIDE: [&str; 4] = [".json", ".jinja", ".model", ".txt"];
 /// Of a split model nobody has more parts than this.
 const MOST_PARTS: u32 = 999;
 const INDEX: &str = "model.safetensors.index.json";
+const WHOLE: &str = "model.safetensors";
 
 /// The paths, of all these, of the files that are wanted.
 pub(super) fn pick<'a>(paths: &[&'a str], quant: Option<&str>) -> Result<Vec<&'a str>, PullError> {
@@ -91,16 +92,21 @@ fn is_of(stem: &str, quant: &str) -> bool {
         .is_some_and(|before| before.is_empty() || before.ends_with(['-', '.']) || (before.ends_with('_') && is_whole))
 }
 
-/// The weights that the model's own index tells of, or else all; and what tells of them.
+/// The weights, in parts where an index tells of parts, and what tells of them.
 fn safetensors<'a>(paths: &[&'a str]) -> Result<Vec<&'a str>, PullError> {
-    let weights = |path: &str| {
-        let stem = path.strip_suffix(".safetensors");
-        stem.is_some_and(|stem| {
-            if paths.contains(&INDEX) {
-                return shard(stem).is_some_and(|(stem, ..)| stem == "model");
-            }
-            stem == "model" || !paths.contains(&"model.safetensors")
-        })
+    let part = |path: &str| match shard(path.strip_suffix(".safetensors")?) {
+        Some(("model", _, count)) => Some(count),
+        _ => None,
+    };
+    let parts: Vec<_> = paths.iter().filter_map(|path| part(path)).collect();
+    let is_split = !parts.is_empty() && (paths.contains(&INDEX) || !paths.contains(&WHOLE));
+    if let Some(count) = parts.first().filter(|count| is_split && parts.len() as u64 != u64::from(**count)) {
+        return Err(PullError::Hub(format!("of {count} parts of its weights it has {}", parts.len())));
+    }
+    let weights = |path: &str| match is_split {
+        true => part(path).is_some(),
+        false if paths.contains(&WHOLE) => path == WHOLE,
+        false => path.ends_with(".safetensors"),
     };
     let beside = |path: &str| BESIDE.iter().any(|ending| path.ends_with(ending));
     // The layers that a sentence transformer has after the model: `1_Pooling`, `2_Dense`.
@@ -113,9 +119,6 @@ fn safetensors<'a>(paths: &[&'a str]) -> Result<Vec<&'a str>, PullError> {
     };
     let wanted = |path: &&&str| if is_root(path) { weights(path) || beside(path) } else { module(path) };
     let picked: Vec<&str> = paths.iter().filter(wanted).copied().collect();
-    if !picked.iter().any(|path| is_root(path) && path.ends_with(".safetensors")) {
-        return Err(PullError::Hub(format!("it has {INDEX}, but none of the files that tells of")));
-    }
     if !["tokenizer.json", "tokenizer.model", "tekken.json"].iter().any(|name| picked.contains(name)) {
         return Err(PullError::Hub("it has no tokenizer".into()));
     }
@@ -189,7 +192,10 @@ mod tests {
             "consolidated.safetensors",
         ];
         assert_eq!(pick(&split, None).unwrap(), split[..5]);
+        let whole = ["config.json", "tokenizer.json", INDEX, "model.safetensors"];
+        assert_eq!(pick(&whole, None).unwrap(), whole, "an index may tell of one file");
         for (bad, why) in [
+            (&["config.json", "tokenizer.json", INDEX, "model-00001-of-00002.safetensors"][..], "of 2 parts"),
             (&["config.json", "pytorch_model.bin"][..], "neither GGUF"),
             (&["config.json", "model.safetensors"], "no tokenizer"),
             (&["model.safetensors", "tokenizer.json"], "neither GGUF"),

@@ -144,6 +144,8 @@ async fn goes_on_only_with_the_same_state() {
         }
         // Writes under way end, and with them the lock.
         tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        let kept = if states[0].starts_with("W/") { 0 } else { 2 };
+        assert_eq!(bench.partials(), kept, "the bytes and the journal, if they are of use");
         round.store(1, Ordering::Relaxed);
         let before = registry.seen().len();
         let (events, ended) = collect(bench.from(SourceKind::Direct, &registry.url("/x.gguf"))).await;
@@ -167,7 +169,7 @@ async fn a_file_that_changes_meanwhile_is_an_error() {
     let bench = bench();
     let error = bench.direct_error(&registry.url("/x.gguf")).await;
     assert_eq!(error, "the file has changed on its server meanwhile");
-    assert!(bench.store().tags().list().is_empty());
+    bench.is_empty();
 }
 
 #[tokio::test]

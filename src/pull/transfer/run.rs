@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::ops::Range;
 use std::os::unix::fs::MetadataExt as _;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -44,9 +45,7 @@ pub(super) async fn run(
             completed.store(size, Ordering::Relaxed);
             return Ok(wanted.key);
         };
-        if wanted.proof == (Proof::Nothing { resumable: false }) {
-            std::fs::remove_file(partial.journal()).ok();
-        }
+        let mut scrap = Scrap::of(&partial, wanted.proof);
         let (partial, file, journal, spans) = blocking(move || resume(partial, size)).await??;
         let resumed = spans.total() > 0;
         let file = (file, partial.path().to_owned());
@@ -55,12 +54,14 @@ pub(super) async fn run(
         let actual = match try_join(fetch(&job, &*remote), job.clone().hash()).await {
             Ok(((), actual)) => actual,
             Err(error) => {
-                if job.is_spoiled() {
+                // What is there is of no use to anybody.
+                if job.is_spoiled() || matches!(error, PullError::Changed) {
                     blocking(move || partial.discard()).await?;
                 }
                 return Err(error);
             }
         };
+        scrap.0 = None;
         match blocking(move || commit(partial, wanted.proof, &actual)).await? {
             // What an earlier process left may be what was wrong.
             Err(PullError::DigestMismatch { .. } | PullError::GitMismatch { .. }) if resumed => {
@@ -68,6 +69,25 @@ pub(super) async fn run(
             }
             ended => return ended.map(|()| actual.sha256),
         }
+    }
+}
+
+/// A partial that no later try can go on with: it goes when the transfer ends, however that is.
+struct Scrap(Option<[PathBuf; 2]>);
+
+impl Scrap {
+    fn of(partial: &Partial, proof: Proof) -> Self {
+        if proof != (Proof::Nothing { resumable: false }) {
+            return Self(None);
+        }
+        std::fs::remove_file(partial.journal()).ok();
+        Self(Some([partial.journal(), partial.path().to_owned()]))
+    }
+}
+
+impl Drop for Scrap {
+    fn drop(&mut self) {
+        self.0.iter().flatten().for_each(|path| drop(std::fs::remove_file(path)));
     }
 }
 
