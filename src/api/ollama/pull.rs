@@ -21,11 +21,7 @@ pub async fn pull(
     Ollama(request): Ollama<PullRequest>,
 ) -> Result<Response, OllamaError> {
     let asked = if request.model.is_empty() { &request.name } else { &request.model };
-    let invalid = |error: SourceError| ApiError::invalid(error.to_string());
-    let source = match SourceKind::of(asked, &request.source).map_err(invalid)? {
-        SourceKind::Registry => Source::Registry(names::model(asked, || ApiError::invalid("invalid model name"))?),
-        kind => Source::parse(kind, asked).map_err(invalid)?,
-    };
+    let source = source(asked, &request.source)?;
     // Beside a `model` from elsewhere, `name` is what it is to be called.
     let called = match &source {
         Source::Registry(_) => None,
@@ -34,6 +30,17 @@ pub async fn pull(
     };
     let progress = bring(&state.puller, source, called, request.insecure);
     Ok(respond(request.stream.unwrap_or(true), Box::pin(progress)).await)
+}
+
+fn source(asked: &str, given: &str) -> Result<Source, ApiError> {
+    let invalid = |error: SourceError| ApiError::invalid(error.to_string());
+    let registered = || names::model(asked, || ApiError::invalid("invalid model name"));
+    match SourceKind::of(asked, given) {
+        Ok(SourceKind::Registry) => registered().map(Source::Registry),
+        Ok(kind) => Source::parse(kind, asked).map_err(invalid),
+        // What Ollama would say of the name goes before what it does not know.
+        Err(error) => Err(registered().err().unwrap_or_else(|| invalid(error))),
+    }
 }
 
 /// A pull as progress.
