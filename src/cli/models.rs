@@ -87,6 +87,10 @@ async fn pull_by(client: &Client, request: Value, json: bool) -> anyhow::Result<
 
 impl Pull {
     pub(super) async fn execute(self, client: &Client) -> anyhow::Result<()> {
+        let elsewhere = self.model.contains("://") || self.source.as_deref().is_some_and(|source| source != "ollama");
+        if self.name.is_some() && !elsewhere {
+            bail!("--name is for models from an address or the hub: a registry's keep their own");
+        }
         let mut request = json!({"model": self.model, "insecure": self.insecure});
         super::run::set(&mut request, "source", self.source.map(Value::String));
         super::run::set(&mut request, "name", self.name.map(Value::String));

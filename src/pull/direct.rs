@@ -177,7 +177,7 @@ async fn look(puller: &Puller, site: Arc<Site>, url: Url, expected: Option<Diges
     // Content whose digest is known needs no other proof.
     let state = state.filter(|_| wanted.known().is_none());
     let same = move |answer: &Answer| match (&state, self::state(answer.response.headers())) {
-        (Some(before), Some(now)) if *before != now => Err(PullError::Changed),
+        (Some(before), Some(now)) if *before != now && answer.response.status().is_success() => Err(PullError::Changed),
         _ => Ok(()),
     };
     let path = url.path_segments().and_then(|mut parts| parts.next_back()).unwrap_or_default().to_owned();

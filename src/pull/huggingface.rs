@@ -27,6 +27,9 @@ const MOST_PAGES: usize = 20;
 /// Bytes of a token file that are read.
 const LONGEST_TOKEN: u64 = 64 << 10;
 
+const GATED: &str = "GatedRepo";
+const GATED_WHY: &str = "its owner gives access to those who ask for it on its page, and to their tokens";
+
 /// The hub, and what it is shown.
 #[derive(Clone, Debug)]
 pub struct HubSettings {
@@ -89,7 +92,7 @@ impl Puller {
             let files = puller.repository_files(&repository).await.map_err(|error| error.of_repository(&repository))?;
             let mut events = std::pin::pin!(puller.assemble(name, files));
             while let Some(event) = events.next().await {
-                yield event?;
+                yield event.map_err(|error| error.of_repository(&repository))?;
             }
         }
     }
@@ -206,10 +209,10 @@ impl Hub<'_> {
 
     /// The error that a refusal of the hub's is.
     async fn refusal(&self, response: Response) -> PullError {
-        let code = response.headers().get("x-error-code").and_then(|code| code.to_str().ok()).unwrap_or_default();
+        let code = error_code(&response);
         let hub = |why: &str| PullError::Hub(why.into());
         match (response.status().as_u16(), code) {
-            (_, "GatedRepo") => hub("its owner gives access to those who ask for it on its page, and to their tokens"),
+            (_, GATED) => hub(GATED_WHY),
             (_, "RevisionNotFound") => hub("it has no such revision"),
             (404, _) | (401, "RepoNotFound") => hub("there is no such repository, or it is private"),
             (401 | 403, _) => hub("it is private or not there, or the token is wrong; a token is read from HF_TOKEN"),
@@ -220,7 +223,13 @@ impl Hub<'_> {
     fn file(&self, url: Url, path: &str, wanted: Wanted, commit: &str) -> RemoteFile {
         let commit = commit.to_owned();
         let judge = move |answer: &Answer| {
-            let Some(told) = &answer.told else { return Ok(()) };
+            // What a repository has is told to all, its files are not.
+            if error_code(&answer.response) == GATED {
+                return Err(PullError::Hub(GATED_WHY.into()));
+            }
+            let Some(told) = answer.told.as_ref().filter(|_| answer.response.status().is_success()) else {
+                return Ok(());
+            };
             let text = |name| told.get(name).and_then(|value| value.to_str().ok());
             let other = text("x-repo-commit").is_some_and(|told| told != commit)
                 || text("x-linked-size").is_some_and(|told| told.parse() != Ok(wanted.size))
@@ -230,6 +239,10 @@ impl Hub<'_> {
         let remote = Arc::new(SiteFile::new(self.site.clone(), url, Box::new(judge)));
         RemoteFile { path: path.to_owned(), wanted, remote }
     }
+}
+
+fn error_code(response: &Response) -> &str {
+    response.headers().get("x-error-code").and_then(|code| code.to_str().ok()).unwrap_or_default()
 }
 
 /// The digest that the hub says a file has which it keeps elsewhere.

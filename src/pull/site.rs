@@ -116,7 +116,7 @@ impl Site {
     }
 }
 
-/// Says whether an answer of status 200 or 206 is of the file that was meant.
+/// Says whether an answer is of the file that was meant, or what a refusal means.
 pub(super) type Judge = Box<dyn Fn(&Answer) -> Result<(), PullError> + Send + Sync>;
 
 /// A file of a site's. Where a redirect led is remembered, until it does not answer well.
@@ -143,9 +143,9 @@ impl Remote for SiteFile {
         async move {
             let known = self.direct().clone();
             let answer = self.site.get(known.unwrap_or_else(|| self.url.clone()), range.as_ref()).await?;
+            (self.judge)(&answer)?;
             match answer.response.status().as_u16() {
                 200 | 206 => {
-                    (self.judge)(&answer)?;
                     if !self.site.is_own(&answer.url) {
                         *self.direct() = Some(answer.url);
                     }

@@ -263,6 +263,17 @@ async fn the_hub_says_no() {
         assert_eq!(site.seen()[0].path, "/api/models/Qwen/Qwen3-0.6B/revision/main");
         bench.is_empty();
     }
+    let content = sharded();
+    let site = Registry::new(move |seen| match seen.path.starts_with("/api/") {
+        true => content.answer(seen, "", ""),
+        false => with(StatusCode::FORBIDDEN.into_response(), &[("x-error-code", "GatedRepo".into())]),
+    })
+    .await;
+    let bench = Bench::with(|settings| settings.hub.endpoint = site.url(""));
+    let error = pull(&bench, "Org/Repo").await.unwrap_err();
+    assert!(error.starts_with("Org/Repo on the hub: its owner gives access"), "{error}");
+    assert_eq!(bench.store().blobs().list(), []);
+
     let bench = Bench::with(|settings| settings.hub.offline = true);
     assert_eq!(pull(&bench, "a/b").await.unwrap_err(), "a/b on the hub: HF_HUB_OFFLINE is set");
 }
