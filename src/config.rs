@@ -131,9 +131,11 @@ pub struct Hub {
 pub struct Config {
     /// hanzod's own address; `None` is off.
     pub own: Option<Endpoint>,
+    /// Our own address was set.
+    pub own_is_set: bool,
     /// The address for Ollama's clients; `None` is off.
     pub compatible: Option<Endpoint>,
-    /// The compatible address was set, so a client may try it.
+    /// The compatible address was set, so a client may try it; before our own, if that was not.
     pub compatible_is_set: bool,
     pub models: PathBuf,
     /// Signs requests to Ollama's registry.
@@ -188,6 +190,7 @@ impl Config {
         let ollama = home.join(".ollama");
         Ok(Self {
             own: endpoint("HANZOD_HOST", OWN_PORT),
+            own_is_set: text("HANZOD_HOST").is_some_and(|value| value != "off"),
             compatible: endpoint("OLLAMA_HOST", OLLAMA_PORT),
             compatible_is_set: text("OLLAMA_HOST").is_some_and(|value| value != "off"),
             models: text("OLLAMA_MODELS").map_or_else(|| ollama.join("models"), PathBuf::from),

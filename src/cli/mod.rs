@@ -164,6 +164,12 @@ fn say(text: &str) {
     }
 }
 
+/// Writes to standard error, for the person who waits; what is being done goes on when nobody reads it.
+fn tell(text: &str) {
+    use std::io::Write as _;
+    std::io::stderr().write_all(text.as_bytes()).ok();
+}
+
 /// Prints what a program reads: one JSON value, indented.
 fn say_json(value: &serde_json::Value) {
     let text = serde_json::to_string_pretty(value).unwrap_or_else(|_| value.to_string());

@@ -241,6 +241,11 @@ pub fn fit(
     if length == 0 {
         return Err(EngineError::Invalid("the prompt is empty".into()));
     }
+    if context < 2 {
+        // A file may say so of its model.
+        let message = format!("a context of {context} tokens has no room for a prompt and an answer");
+        return Err(EngineError::Invalid(message));
+    }
     if length < context {
         return Ok(prompt);
     }
@@ -379,6 +384,10 @@ mod tests {
         assert_eq!(fit(prompt[..7].to_vec(), &request(), 0, 8).unwrap(), prompt[..7]);
         // One is kept, and of the seven others half may stay.
         assert_eq!(fit(prompt.clone(), &request(), 0, 8).unwrap(), [0, 16, 17, 18, 19]);
+        for context in 0..6 {
+            let fitted = fit(prompt.clone(), &request(), 0, context);
+            assert_eq!(fitted.is_ok_and(|fitted| (1..context).contains(&fitted.len())), context >= 2, "{context}");
+        }
         let refused = fit(prompt.clone(), &GenerateRequest { truncate: false, ..request() }, 0, 8);
         assert!(matches!(refused, Err(EngineError::Invalid(text)) if text.contains("request (20 tokens) exceeds")));
         let refused = fit(prompt, &GenerateRequest { shift: false, ..request() }, 0, 8);
