@@ -123,6 +123,8 @@ pub struct Hub {
     pub token: Option<Hidden>,
     /// Where those tools keep a token.
     pub token_file: PathBuf,
+    /// Where they keep what they fetched.
+    pub cache: PathBuf,
     pub offline: bool,
 }
 
@@ -224,6 +226,7 @@ fn hub(text: &dyn Fn(&str) -> Option<String>, home: &Path) -> Result<Hub, Config
     Ok(Hub {
         endpoint,
         token: text("HF_TOKEN").or_else(|| text("HUGGING_FACE_HUB_TOKEN")).map(Hidden),
+        cache: text("HF_HUB_CACHE").map_or_else(|| folder.join("hub"), PathBuf::from),
         token_file: text("HF_TOKEN_PATH").map_or_else(|| folder.join("token"), PathBuf::from),
         offline: text("HF_HUB_OFFLINE").is_some_and(yes),
     })
@@ -308,7 +311,10 @@ mod tests {
         let set =
             [("HF_HOME", "/x"), ("HF_TOKEN", "hf_secret"), ("HF_ENDPOINT", "http://m:1"), ("HF_HUB_OFFLINE", "yes")];
         let hub = Config::read(&set).unwrap().hub;
-        assert_eq!((hub.token_file.as_path(), hub.offline), (Path::new("/x/token"), true));
+        assert_eq!(
+            (hub.token_file.as_path(), hub.cache.as_path(), hub.offline),
+            (Path::new("/x/token"), Path::new("/x/hub"), true)
+        );
         assert_eq!(hub.token.as_ref().map(Hidden::expose), Some("hf_secret"));
         assert!(!format!("{hub:?}").contains("hf_secret"));
     }

@@ -84,6 +84,7 @@ fn pull_settings(config: &Config) -> PullSettings {
             endpoint: hub.endpoint.clone(),
             token: hub.token.as_ref().map(|token| Secret::new(token.expose().to_owned())),
             token_file: Some(hub.token_file.clone()),
+            cache: Some(hub.cache.clone()),
             offline: hub.offline,
         },
         private_addresses: config.private_addresses,

@@ -1,6 +1,7 @@
 //! A model out of files from somewhere: fetched one after another, then made as an upload of them would be.
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use async_stream::try_stream;
@@ -9,7 +10,7 @@ use sha1::Digest as _;
 use tokio::time::MissedTickBehavior;
 
 use super::transfer::{GitHash, Proof, Remote, Wanted, blocking};
-use super::{PullError, PullEvent, Puller};
+use super::{PullError, PullEvent, Puller, hub_cache};
 use crate::create::{self, CreateFile, CreateRequest};
 use crate::store::{MediaType, Store, StoreError};
 use crate::types::{Digest, ModelName};
@@ -23,6 +24,8 @@ pub(super) struct RemoteFile {
     pub(super) path: String,
     pub(super) wanted: Wanted,
     pub(super) remote: Arc<dyn Remote>,
+    /// Where it may stand on this machine.
+    pub(super) local: Option<PathBuf>,
 }
 
 impl Puller {
@@ -51,8 +54,12 @@ impl Puller {
             for file in files {
                 let (key, total) = (file.wanted.key, file.wanted.size);
                 let event = |completed| PullEvent::File { name: file.path.clone(), key, total, completed };
-                let digest = match there.get(&file.path) {
-                    Some(digest) => *digest,
+                let local = match there.get(&file.path) {
+                    Some(digest) => Some(*digest),
+                    None => puller.take_in(file.local, file.wanted).await?,
+                };
+                let digest = match local {
+                    Some(digest) => digest,
                     None => {
                         let flight = puller.transfers().join(file.wanted, file.remote);
                         let mut tick = tokio::time::interval(puller.settings().tick);
@@ -69,11 +76,13 @@ impl Puller {
                             completed = flight.completed().max(completed);
                             yield event(completed);
                         };
-                        pins.push(store.pin(digest));
-                        brought.push(digest);
                         digest
                     }
                 };
+                pins.push(store.pin(digest));
+                if !there.contains_key(&file.path) {
+                    brought.push(digest);
+                }
                 yield event(total);
                 parts.push(CreateFile::new(&file.path, &digest.to_string()).map_err(PullError::from)?);
             }
@@ -92,6 +101,19 @@ impl Puller {
             made.await??;
             yield PullEvent::Done;
         }
+    }
+}
+
+impl Puller {
+    /// Copies a file that is on this machine. A cache that cannot be read is none.
+    async fn take_in(&self, local: Option<PathBuf>, wanted: Wanted) -> Result<Option<Digest>, PullError> {
+        let Some(path) = local else { return Ok(None) };
+        let store = self.store().clone();
+        let taken = blocking(move || hub_cache::take_in(&store, &path, &wanted)).await?;
+        Ok(taken.unwrap_or_else(|error| {
+            tracing::warn!(%error, "a file that is here is fetched all the same");
+            None
+        }))
     }
 }
 

@@ -181,7 +181,7 @@ async fn look(puller: &Puller, site: Arc<Site>, url: Url, expected: Option<Diges
         _ => Ok(()),
     };
     let path = url.path_segments().and_then(|mut parts| parts.next_back()).unwrap_or_default().to_owned();
-    Ok(RemoteFile { path, wanted, remote: Arc::new(SiteFile::new(site, url, Box::new(same))) })
+    Ok(RemoteFile { path, wanted, local: None, remote: Arc::new(SiteFile::new(site, url, Box::new(same))) })
 }
 
 async fn begins_with_magic(mut response: reqwest::Response) -> Result<bool, PullError> {

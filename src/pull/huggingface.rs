@@ -16,7 +16,7 @@ use super::pick::pick;
 use super::repository::Repository;
 use super::site::{Answer, Site, SiteFile};
 use super::transfer::{GitHash, Wanted, blocking};
-use super::{PullError, PullEvent, Puller, address};
+use super::{PullError, PullEvent, Puller, address, hub_cache};
 use crate::store::is_clean_path;
 use crate::types::{Digest, ModelName};
 
@@ -38,13 +38,15 @@ pub struct HubSettings {
     pub token: Option<Secret>,
     /// Where a token stands that the hub's own tools wrote; read when there is no other.
     pub token_file: Option<std::path::PathBuf>,
+    /// Where those tools keep what they fetched; read, and never written.
+    pub cache: Option<std::path::PathBuf>,
     /// It is not to be asked at all.
     pub offline: bool,
 }
 
 impl Default for HubSettings {
     fn default() -> Self {
-        Self { endpoint: "https://huggingface.co".into(), token: None, token_file: None, offline: false }
+        Self { endpoint: "https://huggingface.co".into(), token: None, token_file: None, cache: None, offline: false }
     }
 }
 
@@ -148,6 +150,7 @@ impl Puller {
         let commit = commit.to_string();
         let entries = hub.tree(hub.url(&["api", "models", owner, name, "tree", &commit])?).await?;
         let paths: Vec<&str> = entries.iter().map(|entry| entry.path.as_str()).collect();
+        let cache = self.settings().hub.cache.as_deref();
         let mut files = Vec::new();
         for path in pick(&paths, repository.quant())? {
             if !is_clean_path(path) || path.contains(char::is_control) {
@@ -156,7 +159,9 @@ impl Puller {
             let entry = entries.iter().find(|entry| entry.path == path).expect("what is picked is there: a bug");
             let mut place = vec![owner, name, "resolve", &commit];
             place.extend(path.split('/'));
-            files.push(hub.file(hub.url(&place)?, path, entry.wanted()?, &commit));
+            let wanted = entry.wanted()?;
+            let local = cache.and_then(|cache| hub_cache::place(cache, repository.path(), &wanted));
+            files.push(RemoteFile { local, ..hub.file(hub.url(&place)?, path, wanted, &commit) });
         }
         Ok(files)
     }
@@ -237,7 +242,7 @@ impl Hub<'_> {
             if other { Err(PullError::Changed) } else { Ok(()) }
         };
         let remote = Arc::new(SiteFile::new(self.site.clone(), url, Box::new(judge)));
-        RemoteFile { path: path.to_owned(), wanted, remote }
+        RemoteFile { path: path.to_owned(), wanted, remote, local: None }
     }
 }
 

@@ -17,6 +17,7 @@ mod download;
 mod error;
 mod event;
 mod http;
+mod hub_cache;
 mod huggingface;
 mod key;
 mod pick;

@@ -292,6 +292,41 @@ async fn names_of_files_stay_in_their_folder() {
 }
 
 #[tokio::test]
+async fn what_other_tools_have_fetched_is_copied() {
+    let content = sharded();
+    let hub = Hub::new(&content).await;
+    let cache = tempfile::tempdir().unwrap();
+    let blobs = cache.path().join("models--Org--Repo").join("blobs");
+    std::fs::create_dir_all(&blobs).unwrap();
+    let weights = "model-00001-of-00002.safetensors";
+    for (path, body) in &content.listed {
+        let name = if body.len() > LFS { Digest::of(body).hex() } else { oid(body) };
+        // One that is cut, one that is wrong, one that is no file.
+        match path.as_str() {
+            "tokenizer.json" => std::fs::write(blobs.join(name), &body[1..]).unwrap(),
+            "config.json" => std::fs::write(blobs.join(name), vec![b' '; body.len()]).unwrap(),
+            "model.safetensors.index.json" => std::fs::create_dir(blobs.join(name)).unwrap(),
+            _ => std::fs::write(blobs.join(name), body).unwrap(),
+        }
+    }
+    let bench = Bench::with(|settings| {
+        settings.hub.endpoint = hub.site.url("");
+        settings.hub.cache = Some(cache.path().to_owned());
+    });
+    only_forward(&pull(&bench, "Org/Repo").await.unwrap());
+    let tag = bench.store().tags().get(&ModelName::parse("Org/Repo").unwrap()).unwrap();
+    for layer in tag.manifest.layers_of(MediaType::File) {
+        assert_eq!(layer.digest, Digest::of(&content.listed[layer.name.as_deref().unwrap()]));
+    }
+    let fetched: Vec<String> =
+        hub.site.seen().iter().filter_map(|seen| Some(seen.path.split(COMMIT).nth(1)?.to_owned())).collect();
+    assert!(!fetched.iter().any(|path| path.ends_with(weights)), "{fetched:?}");
+    for path in ["/tokenizer.json", "/config.json", "/model.safetensors.index.json"] {
+        assert!(fetched.iter().any(|fetched| fetched == path), "{path}: {fetched:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_token_from_its_file() {
     let hub = Hub::new(&sharded()).await;
     let folder = tempfile::tempdir().unwrap();
