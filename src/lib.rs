@@ -15,8 +15,8 @@
 //! | 6 | [`cli`], [`server`], [`config`], [`cpu`] | the command line; everything put together; every setting; the machine |
 //!
 //! Two things differ from a plain stack of floors. `go` may be named by all, since a manifest, a template and an error text
-//! are all what Go's library prints. `create` stands beside `pull`: making a model is as much the store's business as fetching
-//! one, and the API only reports on it.
+//! are all what Go's library prints. `create` stands beside `pull`, which calls it: making a model is as much the store's business
+//! as fetching one, and files from an address or a hub become a model as an upload of them would.
 //!
 //! # Two flows
 //!

@@ -24,7 +24,7 @@ use crate::config::{Config, Endpoint};
 use crate::engine::Quantizer;
 use crate::engine::process::ProcessEngine;
 use crate::engine::route::Defaults;
-use crate::pull::{PullSettings, Puller};
+use crate::pull::{HubSettings, PullSettings, Puller, Secret};
 use crate::scheduler::{self, Scheduler};
 use crate::store::{Store, StoreError};
 
@@ -66,7 +66,7 @@ fn compose(config: &Config) -> Result<AppState, ServerError> {
     Ok(AppState {
         scheduler: Scheduler::start(Arc::new(engine), settings),
         quantizer,
-        puller: Puller::new(store.clone(), PullSettings::new(config.key.clone())),
+        puller: Puller::new(store.clone(), pull_settings(config)),
         store,
         defaults: Defaults { context: config.context_length, parallel: config.num_parallel, available: None },
         go_template: config.go_template,
@@ -75,6 +75,21 @@ fn compose(config: &Config) -> Result<AppState, ServerError> {
         known: ModelCache::default(),
         listed: ListCache::default(),
     })
+}
+
+fn pull_settings(config: &Config) -> PullSettings {
+    let hub = &config.hub;
+    PullSettings {
+        hub: HubSettings {
+            endpoint: hub.endpoint.clone(),
+            token: hub.token.as_ref().map(|token| Secret::new(token.expose().to_owned())),
+            token_file: Some(hub.token_file.clone()),
+            cache: Some(hub.cache.clone()),
+            offline: hub.offline,
+        },
+        private_addresses: config.private_addresses,
+        ..PullSettings::new(config.key.clone())
+    }
 }
 
 /// Whose `Host` a listener looks at: one that only this machine reaches is guarded against pages that name it.

@@ -34,7 +34,7 @@ enum Command {
     /// Start the server
     #[command(visible_alias = "start")]
     Serve(Serve),
-    /// Bring a model from a registry into the store
+    /// Bring a model into the store: from a registry, the Hugging Face hub, or an address
     Pull(models::Pull),
     /// Send a model to a registry
     Push(models::Push),

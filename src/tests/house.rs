@@ -12,8 +12,9 @@ const FLOORS: [(&str, &[&str]); 13] = [
     ("gguf", &["types"]),
     ("store", &["types", "gguf"]),
     ("prompt", &["types"]),
-    ("pull", &["types", "store"]),
     ("create", &["types", "gguf", "store"]),
+    // Files from an address or a hub become a model as an upload of them would.
+    ("pull", &["types", "store", "create"]),
     ("engine", &["types", "gguf", "store"]),
     ("scheduler", &["types", "store", "engine"]),
     ("api", &["types", "wire", "gguf", "store", "prompt", "pull", "create", "engine", "scheduler", "config"]),
