@@ -4,7 +4,7 @@
 //! meant stops the start with its name, where Ollama would go on with a default in silence.
 
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::go::duration::GoDuration;
@@ -100,18 +100,51 @@ impl Endpoint {
     }
 }
 
+/// A setting that must not be seen.
+#[derive(Clone)]
+pub struct Hidden(String);
+
+impl Hidden {
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for Hidden {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("***")
+    }
+}
+
+/// The Hugging Face hub, as its own tools are told of it.
+#[derive(Clone, Debug)]
+pub struct Hub {
+    pub endpoint: String,
+    pub token: Option<Hidden>,
+    /// Where those tools keep a token.
+    pub token_file: PathBuf,
+    /// Where they keep what they fetched.
+    pub cache: PathBuf,
+    pub offline: bool,
+}
+
 /// Everything that can be set from outside, resolved.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// hanzod's own address; `None` is off.
     pub own: Option<Endpoint>,
+    /// Our own address was set.
+    pub own_is_set: bool,
     /// The address for Ollama's clients; `None` is off.
     pub compatible: Option<Endpoint>,
-    /// The compatible address was set, so a client may try it.
+    /// The compatible address was set, so a client may try it; before our own, if that was not.
     pub compatible_is_set: bool,
     pub models: PathBuf,
     /// Signs requests to Ollama's registry.
     pub key: PathBuf,
+    pub hub: Hub,
+    /// Files may be pulled from addresses in private networks, and over plain HTTP.
+    pub private_addresses: bool,
     /// Where the REPL keeps its lines; `None` when it may not.
     pub history: Option<PathBuf>,
     pub keep_alive: KeepAlive,
@@ -159,10 +192,13 @@ impl Config {
         let ollama = home.join(".ollama");
         Ok(Self {
             own: endpoint("HANZOD_HOST", OWN_PORT),
+            own_is_set: text("HANZOD_HOST").is_some_and(|value| value != "off"),
             compatible: endpoint("OLLAMA_HOST", OLLAMA_PORT),
             compatible_is_set: text("OLLAMA_HOST").is_some_and(|value| value != "off"),
             models: text("OLLAMA_MODELS").map_or_else(|| ollama.join("models"), PathBuf::from),
             key: ollama.join("id_ed25519"),
+            hub: hub(&text, &home)?,
+            private_addresses: boolean(text("HANZOD_PRIVATE_ADDRESSES")),
             history: (!boolean(text("OLLAMA_NOHISTORY"))).then(|| ollama.join("history")),
             keep_alive,
             load_timeout,
@@ -176,6 +212,24 @@ impl Config {
             debug: boolean(text("OLLAMA_DEBUG")) || boolean(text("HANZOD_DEBUG")),
         })
     }
+}
+
+/// The variables of `huggingface_hub`.
+fn hub(text: &dyn Fn(&str) -> Option<String>, home: &Path) -> Result<Hub, ConfigError> {
+    let endpoint = text("HF_ENDPOINT").unwrap_or_else(|| "https://huggingface.co".to_owned());
+    if !endpoint.starts_with("https://") && !endpoint.starts_with("http://") {
+        return Err(ConfigError { name: "HF_ENDPOINT", value: endpoint, why: "is no address of http or https" });
+    }
+    let cache = || text("XDG_CACHE_HOME").map_or_else(|| home.join(".cache"), PathBuf::from);
+    let folder = text("HF_HOME").map_or_else(|| cache().join("huggingface"), PathBuf::from);
+    let yes = |value: String| matches!(value.to_ascii_uppercase().as_str(), "1" | "ON" | "YES" | "TRUE");
+    Ok(Hub {
+        endpoint,
+        token: text("HF_TOKEN").or_else(|| text("HUGGING_FACE_HUB_TOKEN")).map(Hidden),
+        cache: text("HF_HUB_CACHE").map_or_else(|| folder.join("hub"), PathBuf::from),
+        token_file: text("HF_TOKEN_PATH").map_or_else(|| folder.join("token"), PathBuf::from),
+        offline: text("HF_HUB_OFFLINE").is_some_and(yes),
+    })
 }
 
 /// Go's ParseBool; whatever it does not know is true, as in Ollama.
@@ -250,8 +304,25 @@ mod tests {
     }
 
     #[test]
+    fn the_hub_as_its_own_tools_have_it() {
+        let hub = Config::read(&[("HOME", "/h")]).unwrap().hub;
+        assert_eq!(hub.endpoint, "https://huggingface.co");
+        assert_eq!(hub.token_file, PathBuf::from("/h/.cache/huggingface/token"));
+        let set =
+            [("HF_HOME", "/x"), ("HF_TOKEN", "hf_secret"), ("HF_ENDPOINT", "http://m:1"), ("HF_HUB_OFFLINE", "yes")];
+        let hub = Config::read(&set).unwrap().hub;
+        assert_eq!(
+            (hub.token_file.as_path(), hub.cache.as_path(), hub.offline),
+            (Path::new("/x/token"), Path::new("/x/hub"), true)
+        );
+        assert_eq!(hub.token.as_ref().map(Hidden::expose), Some("hf_secret"));
+        assert!(!format!("{hub:?}").contains("hf_secret"));
+    }
+
+    #[test]
     fn what_cannot_be_meant_is_named() {
         for (name, value) in [
+            ("HF_ENDPOINT", "hub.example"),
             ("OLLAMA_NUM_PARALLEL", "many"),
             ("OLLAMA_KEEP_ALIVE", "soon"),
             ("OLLAMA_ORIGINS", "x.example"),

@@ -1,5 +1,6 @@
 //! The program: parses arguments, starts the log, runs the command, turns its error into an exit code.
 
+use std::io::{IsTerminal as _, Write as _};
 use std::process::ExitCode;
 
 use clap::Parser as _;
@@ -8,13 +9,19 @@ use tracing_subscriber::EnvFilter;
 use hanzod::cli::Cli;
 
 fn main() -> ExitCode {
+    let missing = hanzod::cpu::missing();
+    if !missing.is_empty() {
+        eprintln!("Error: this build needs a processor with {}: build hanzod on this machine", missing.join(", "));
+        return ExitCode::FAILURE;
+    }
     let cli = Cli::parse();
     log(&cli);
     let done = if cli.is_runner() { hanzod::engine::child::main().map_err(anyhow::Error::from) } else { run(cli) };
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("Error: {error:#}");
+            // Nobody need be left to read it.
+            writeln!(std::io::stderr(), "Error: {error:#}").ok();
             ExitCode::FAILURE
         }
     }
@@ -29,7 +36,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
 }
 
 /// The log goes to standard error. `HANZOD_LOG` (such as `debug` or `hanzod::pull=trace`) says how much of it; `OLLAMA_DEBUG`
-/// is heard too.
+/// is heard too. When nobody reads it any more, the program goes on.
 fn log(cli: &Cli) {
     let debug = std::env::var("OLLAMA_DEBUG").is_ok_and(|value| !matches!(value.as_str(), "" | "0" | "false"));
     let default = match (debug, cli.is_server()) {
@@ -38,5 +45,7 @@ fn log(cli: &Cli) {
         (false, false) => "error",
     };
     let filter = EnvFilter::try_from_env("HANZOD_LOG").unwrap_or_else(|_| EnvFilter::new(default));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(cli.is_server()).init();
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let log = log.log_internal_errors(false);
+    log.with_ansi(std::io::stderr().is_terminal()).with_target(cli.is_server()).init();
 }

@@ -1,5 +1,6 @@
 //! The composition root: store, puller, scheduler and router put together, and served until the program is told to stop.
 
+use std::io::Write as _;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -14,7 +15,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tower::ServiceExt as _;
 
@@ -23,7 +24,7 @@ use crate::config::{Config, Endpoint};
 use crate::engine::Quantizer;
 use crate::engine::process::ProcessEngine;
 use crate::engine::route::Defaults;
-use crate::pull::{PullSettings, Puller};
+use crate::pull::{HubSettings, PullSettings, Puller, Secret};
 use crate::scheduler::{self, Scheduler};
 use crate::store::{Store, StoreError};
 
@@ -40,6 +41,8 @@ pub enum ServerError {
     Store(#[from] StoreError),
     #[error("cannot listen on {address}: {source}")]
     Listen { address: String, source: std::io::Error },
+    #[error("{0}")]
+    Taken(String),
     #[error("nowhere to listen: every address is `off`")]
     Nowhere,
     #[error("cannot {what}: {source}")]
@@ -63,7 +66,7 @@ fn compose(config: &Config) -> Result<AppState, ServerError> {
     Ok(AppState {
         scheduler: Scheduler::start(Arc::new(engine), settings),
         quantizer,
-        puller: Puller::new(store.clone(), PullSettings::new(config.key.clone())),
+        puller: Puller::new(store.clone(), pull_settings(config)),
         store,
         defaults: Defaults { context: config.context_length, parallel: config.num_parallel, available: None },
         go_template: config.go_template,
@@ -72,6 +75,21 @@ fn compose(config: &Config) -> Result<AppState, ServerError> {
         known: ModelCache::default(),
         listed: ListCache::default(),
     })
+}
+
+fn pull_settings(config: &Config) -> PullSettings {
+    let hub = &config.hub;
+    PullSettings {
+        hub: HubSettings {
+            endpoint: hub.endpoint.clone(),
+            token: hub.token.as_ref().map(|token| Secret::new(token.expose().to_owned())),
+            token_file: Some(hub.token_file.clone()),
+            cache: Some(hub.cache.clone()),
+            offline: hub.offline,
+        },
+        private_addresses: config.private_addresses,
+        ..PullSettings::new(config.key.clone())
+    }
 }
 
 /// Whose `Host` a listener looks at: one that only this machine reaches is guarded against pages that name it.
@@ -89,17 +107,35 @@ fn machine_name() -> String {
     name.unwrap_or_default().trim().to_owned()
 }
 
-/// Serves until SIGTERM or SIGINT. `only` replaces the two usual addresses.
+/// What tells the program to stop: SIGTERM and SIGINT, heard from the moment this is made.
+struct Stops {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Stops {
+    fn listen() -> Result<Self, ServerError> {
+        let hear = |kind| signal(kind).map_err(|source| ServerError::System { what: "wait for signals", source });
+        Ok(Self { terminate: hear(SignalKind::terminate())?, interrupt: hear(SignalKind::interrupt())? })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! { _ = self.terminate.recv() => {} _ = self.interrupt.recv() => {} }
+    }
+}
+
+/// Serves until SIGTERM or SIGINT; running answers may then end, unless it is told a second time. `only` replaces the two
+/// usual addresses.
 ///
 /// # Errors
 /// When no address can be listened on, or the store cannot be opened.
 pub async fn serve(config: Config, only: Vec<Endpoint>) -> Result<(), ServerError> {
+    let mut stops = Stops::listen()?;
     let listeners = bind(&config, only).await?;
     let state = compose(&config)?;
-    for (listener, address) in &listeners {
-        tracing::info!(%address, version = env!("CARGO_PKG_VERSION"), "listening");
-        // The line that scripts wait for.
-        eprintln!("hanzod is listening on http://{}", listener.local_addr().unwrap_or(*address));
+    for (_, address) in &listeners {
+        // The line that scripts wait for. They need not read on.
+        writeln!(std::io::stderr(), "hanzod is listening on http://{address}").ok();
     }
     if !config.no_prune {
         sweep(&config);
@@ -114,19 +150,19 @@ pub async fn serve(config: Config, only: Vec<Endpoint>) -> Result<(), ServerErro
     }
     drop((state, stopped));
 
-    let system = |source| ServerError::System { what: "wait for signals", source };
-    let mut terminate = signal(SignalKind::terminate()).map_err(system)?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(system)?;
-    tokio::select! { _ = terminate.recv() => {} _ = interrupt.recv() => {} }
+    stops.next().await;
     tracing::info!("told to stop: running answers have {} s to end", GRACE.as_secs());
     stop.send(true).ok();
     for task in accepting {
         task.await.ok();
     }
     // The accepting tasks have ended, so this is the last handle.
-    if let Some(graceful) = Arc::into_inner(graceful)
-        && tokio::time::timeout(GRACE, graceful.shutdown()).await.is_err()
-    {
+    if let Some(graceful) = Arc::into_inner(graceful) {
+        tokio::select! {
+            () = graceful.shutdown() => return Ok(()),
+            () = tokio::time::sleep(GRACE) => {}
+            () = stops.next() => {}
+        }
         tracing::warn!("answers that were still running are cut off");
     }
     Ok(())
@@ -137,20 +173,20 @@ async fn bind(config: &Config, only: Vec<Endpoint>) -> Result<Vec<(TcpListener, 
     let usual = || config.own.iter().chain(&config.compatible).cloned().collect();
     let endpoints: Vec<Endpoint> = if only.is_empty() { usual() } else { only };
     let mut bound = Vec::new();
-    let mut reason = None;
+    let mut taken = Vec::new();
     for endpoint in endpoints {
         match listen(&endpoint).await {
             Ok(listener) => bound.push(listener),
-            Err(error) => {
-                eprintln!("hanzod: {error}");
-                reason = Some(error);
-            }
+            Err(error) => taken.push(error.to_string()),
         }
     }
-    match (bound.is_empty(), reason) {
-        (false, _) => Ok(bound),
-        (true, Some(reason)) => Err(reason),
-        (true, None) => Err(ServerError::Nowhere),
+    match (bound.is_empty(), taken.is_empty()) {
+        (false, _) => {
+            taken.iter().for_each(|reason| drop(writeln!(std::io::stderr(), "hanzod: {reason}")));
+            Ok(bound)
+        }
+        (true, false) => Err(ServerError::Taken(taken.join("; "))),
+        (true, true) => Err(ServerError::Nowhere),
     }
 }
 

@@ -1,5 +1,6 @@
 //! Calls of our own HTTP API: over the network, or straight into the router of this process.
 
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use serde_json::Value;
 use tokio::io::AsyncBufReadExt as _;
 use tokio_util::io::StreamReader;
 
-use crate::config::Config;
+use crate::config::{Config, Endpoint};
 use crate::server::InProcess;
 
 /// A body as it comes.
@@ -33,15 +34,20 @@ pub(crate) struct Refused {
 }
 
 impl Client {
-    /// Finds a server: at our own address, at `OLLAMA_HOST` if that is set, else in this process.
+    /// Finds a server: at `HANZOD_HOST` or `OLLAMA_HOST` if they are set, at our usual address, else in this process.
     pub(crate) async fn connect(config: &Config) -> anyhow::Result<Self> {
-        let http = reqwest::Client::builder().connect_timeout(GREETING).build()?;
-        let compatible = config.compatible.as_ref().filter(|_| config.compatible_is_set);
-        for endpoint in config.own.iter().chain(compatible) {
-            let base = endpoint.url();
+        let own = config.own.as_ref();
+        let compatible = config.compatible.as_ref();
+        let named =
+            own.filter(|_| config.own_is_set).into_iter().chain(compatible.filter(|_| config.compatible_is_set));
+        let usual = own.filter(|_| !config.own_is_set);
+        for endpoint in named.chain(usual) {
+            let (http, base) = (http(endpoint)?, endpoint.url());
             if http.head(&base).timeout(GREETING).send().await.is_ok() {
                 return Ok(Self::Remote { http, base });
             }
+            // This process cannot stand in for another machine.
+            anyhow::ensure!(is_here(endpoint), "no server answers at {base}");
         }
         Ok(Self::Local(Box::new(InProcess::start(config)?)))
     }
@@ -109,6 +115,20 @@ impl Client {
             line(value)?;
         }
         Ok(())
+    }
+}
+
+/// A proxy is for the world outside: a server on this machine is called directly.
+fn http(endpoint: &Endpoint) -> reqwest::Result<reqwest::Client> {
+    let builder = reqwest::Client::builder().connect_timeout(GREETING);
+    if is_here(endpoint) { builder.no_proxy() } else { builder }.build()
+}
+
+/// Whether an address means this machine.
+fn is_here(endpoint: &Endpoint) -> bool {
+    match endpoint.host.parse::<IpAddr>() {
+        Ok(ip) => ip.is_loopback() || ip.is_unspecified(),
+        Err(_) => matches!(endpoint.host.as_str(), "" | "localhost"),
     }
 }
 

@@ -39,7 +39,7 @@ impl Create {
     pub(super) async fn execute(self, client: &Client) -> anyhow::Result<()> {
         let (recipe, folder) = self.recipe()?;
         for name in &recipe.deprecated {
-            eprintln!("warning: parameter {name} is deprecated");
+            super::tell(&format!("warning: parameter {name} is deprecated\n"));
         }
         let mut progress = Progress::new(self.output.json);
         let mut request = request(&self.model, &recipe);

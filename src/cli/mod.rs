@@ -34,7 +34,7 @@ enum Command {
     /// Start the server
     #[command(visible_alias = "start")]
     Serve(Serve),
-    /// Bring a model from a registry into the store
+    /// Bring a model into the store: from a registry, the Hugging Face hub, or an address
     Pull(models::Pull),
     /// Send a model to a registry
     Push(models::Push),
@@ -162,6 +162,12 @@ fn say(text: &str) {
     if out.write_all(text.as_bytes()).and_then(|()| out.flush()).is_err() {
         std::process::exit(0);
     }
+}
+
+/// Writes to standard error, for the person who waits; what is being done goes on when nobody reads it.
+fn tell(text: &str) {
+    use std::io::Write as _;
+    std::io::stderr().write_all(text.as_bytes()).ok();
 }
 
 /// Prints what a program reads: one JSON value, indented.

@@ -11,8 +11,14 @@ use super::{Output, say, say_json, words};
 
 #[derive(Debug, Args)]
 pub(crate) struct Pull {
-    /// The model, `[host/][namespace/]model[:tag]`
+    /// The model: `[host/][namespace/]model[:tag]`, or `https://…/file.gguf[?sha256=…]`
     model: String,
+    /// Where it comes from, if not a registry: `huggingface` (`owner/repository[@revision][:quant]`), `mlx`, `ollama`
+    #[arg(long)]
+    source: Option<String>,
+    /// What to call a model that is from an address or the hub
+    #[arg(long)]
+    name: Option<String>,
     /// Speak plain http to the registry
     #[arg(long)]
     insecure: bool,
@@ -66,8 +72,11 @@ pub(crate) struct Cp {
 
 /// Pulls `model` and shows how it goes.
 pub(super) async fn pull(client: &Client, model: &str, insecure: bool, json: bool) -> anyhow::Result<()> {
+    pull_by(client, json!({"model": model, "insecure": insecure}), json).await
+}
+
+async fn pull_by(client: &Client, request: Value, json: bool) -> anyhow::Result<()> {
     let mut progress = Progress::new(json);
-    let request = json!({"model": model, "insecure": insecure});
     client
         .lines("/api/pull", &request, |line| {
             progress.show(&line);
@@ -78,7 +87,14 @@ pub(super) async fn pull(client: &Client, model: &str, insecure: bool, json: boo
 
 impl Pull {
     pub(super) async fn execute(self, client: &Client) -> anyhow::Result<()> {
-        pull(client, &self.model, self.insecure, self.output.json).await
+        let elsewhere = self.model.contains("://") || self.source.as_deref().is_some_and(|source| source != "ollama");
+        if self.name.is_some() && !elsewhere {
+            bail!("--name is for models from an address or the hub: a registry's keep their own");
+        }
+        let mut request = json!({"model": self.model, "insecure": self.insecure});
+        super::run::set(&mut request, "source", self.source.map(Value::String));
+        super::run::set(&mut request, "name", self.name.map(Value::String));
+        pull_by(client, request, self.output.json).await
     }
 }
 

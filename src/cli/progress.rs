@@ -81,7 +81,7 @@ impl Progress {
     fn plain(&mut self, status: &str) {
         if self.last != status {
             self.last = status.to_owned();
-            eprintln!("{status}");
+            super::tell(&format!("{status}\n"));
         }
     }
 }

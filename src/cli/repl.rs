@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::client::Client;
 use super::run::{Session, Shown, attachments, common, timings};
-use super::{say, show};
+use super::{say, show, tell};
 use crate::config::Config;
 
 const HISTORY: usize = 100;
@@ -96,7 +96,7 @@ impl Repl<'_> {
             match done {
                 Ok(Then::Go) => {}
                 Ok(Then::Leave) => return Ok(()),
-                Err(error) => eprintln!("Error: {error:#}"),
+                Err(error) => tell(&format!("Error: {error:#}\n")),
             }
         }
     }
@@ -142,7 +142,7 @@ impl Repl<'_> {
             shown.thinking(thought.unwrap_or_default());
             shown.content(said.unwrap_or_default());
             if verbose && line["done"] == true {
-                eprint!("\n\n{}", timings(&line));
+                tell(&format!("\n\n{}", timings(&line)));
             }
             Ok(())
         });

@@ -8,7 +8,7 @@ use clap::Args;
 use serde_json::{Map, Value, json};
 
 use super::client::{Client, Refused};
-use super::{models, repl, say};
+use super::{models, repl, say, tell};
 use crate::config::Config;
 
 /// A file larger than this is not attached.
@@ -154,7 +154,7 @@ async fn generate(client: &Client, session: &Session, prompt: &str) -> anyhow::R
             shown.thinking(line["thinking"].as_str().unwrap_or_default());
             shown.content(line["response"].as_str().unwrap_or_default());
             if session.verbose && line["done"] == true {
-                eprint!("\n\n{}", timings(&line));
+                tell(&format!("\n\n{}", timings(&line)));
             }
             Ok(())
         })
@@ -251,7 +251,7 @@ pub(super) fn attachments(prompt: &str) -> anyhow::Result<(String, Vec<Value>)> 
         let content = std::fs::read(path).with_context(|| format!("cannot read `{path}`"))?;
         files.push(json!(base64::engine::general_purpose::STANDARD.encode(content)));
         let kind = if path.to_lowercase().ends_with(".wav") { "audio" } else { "image" };
-        eprintln!("Added {kind} '{path}'");
+        tell(&format!("Added {kind} '{path}'\n"));
     }
     Ok((kept.join(" "), files))
 }

@@ -10,6 +10,8 @@ use std::process::exit;
 use std::sync::mpsc;
 use std::thread;
 
+use tokio::signal::unix::{SignalKind, signal};
+
 use super::backend::Events;
 use super::protocol::{self, Command, Event};
 
@@ -22,6 +24,7 @@ pub fn main() -> io::Result<()> {
     let log = tracing_subscriber::fmt().with_writer(io::stderr).with_ansi(false).without_time();
     log.with_max_level(tracing::Level::WARN).try_init().ok();
 
+    leave_signals_to_the_server()?;
     let pipe = File::from(rustix::io::dup(rustix::stdio::stdout())?);
     rustix::stdio::dup2_stdout(rustix::stdio::stderr())?;
 
@@ -45,6 +48,18 @@ pub fn main() -> io::Result<()> {
     loop {
         thread::park();
     }
+}
+
+/// A terminal's Ctrl-C and a service manager's stop reach the children too. When a runner ends is the server's to say: it
+/// lets answers end first.
+fn leave_signals_to_the_server() -> io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
+    let _within = runtime.enter();
+    for kind in [SignalKind::interrupt(), SignalKind::terminate()] {
+        // The handler stays in place of the default, which would be to die; nobody looks at what it heard.
+        drop(signal(kind)?);
+    }
+    Ok(())
 }
 
 fn read_commands(commands: &mpsc::Sender<Command>) {

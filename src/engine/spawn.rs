@@ -5,11 +5,13 @@ use std::ffi::OsString;
 use std::io;
 use std::path::PathBuf;
 use std::process::Stdio;
+use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command as Process};
 use tokio::task::JoinHandle;
+use tokio::time::timeout;
 use tokio_util::codec::{FramedRead, FramedWrite, LengthDelimitedCodec};
 
 use super::event::EngineError;
@@ -17,10 +19,14 @@ use super::protocol::{self, Command, Event};
 
 /// Lines of a dead runner's last words that are kept.
 const LAST_WORDS: usize = 20;
+/// A runner that no longer speaks has this long to end by itself.
+const LAST_BREATH: Duration = Duration::from_secs(5);
 /// How long the threads of GNU's OpenMP, which llama.cpp computes with, spin for each other before they sleep. By default
 /// it is milliseconds, and on a busy machine they then spin away the very time the other thread waits for: with two busy
 /// neighbours on two cores a model was a tenth as fast. This long costs nothing on an idle one.
 const SPIN: (&str, &str) = ("GOMP_SPINCOUNT", "10000");
+/// On an abort, llama.cpp would have gdb attach itself, which takes long and drowns what it complained of.
+const NO_BACKTRACE: (&str, &str) = ("GGML_NO_BACKTRACE", "1");
 
 /// What is started, and how it is told to be a runner.
 #[derive(Clone, Debug)]
@@ -45,6 +51,7 @@ impl Program {
         let mut child = Process::new(&self.path)
             .args(&self.arguments)
             .envs((!decided).then_some(SPIN))
+            .env(NO_BACKTRACE.0, NO_BACKTRACE.1)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -109,19 +116,34 @@ impl Offspring {
         self.child.kill().await.ok();
     }
 
-    /// Waits for a child that has closed its pipe, and says how it ended.
+    /// Says how a child ended that has closed its pipe; one that lives on all the same is killed.
     pub(super) async fn last_rites(mut self) -> EngineError {
-        let status = match self.child.wait().await {
+        let ended = match timeout(LAST_BREATH, self.child.wait()).await {
+            Ok(ended) => ended,
+            Err(_) => {
+                self.child.start_kill().ok();
+                self.child.wait().await
+            }
+        };
+        let status = match ended {
             Ok(status) => status.to_string(),
             Err(error) => error.to_string(),
         };
         let words = self.last_words.await.unwrap_or_default();
-        // llama.cpp's own complaint stands before the backtrace that follows it.
+        // A library's own complaint may stand before a backtrace, or before Rust's advice to ask for one.
         let telling = words.iter().rev().find(|line| line.contains("rror") || line.contains("GGML_ASSERT"));
-        EngineError::Died(match telling.or(words.back()) {
-            Some(line) => format!("{status}: {line}"),
+        EngineError::Died(match telling.or_else(|| words.iter().rev().find(|line| !line.starts_with("note: "))) {
+            Some(line) => format!("{status}: {}", without_folder(line)),
             None => status,
         })
+    }
+}
+
+/// A complaint that begins with a source file's place, without the folders of the machine it was built on.
+fn without_folder(line: &str) -> &str {
+    match line.split_once(':') {
+        Some((place, _)) if place.starts_with('/') => &line[place.rfind('/').map_or(0, |at| at + 1)..],
+        _ => line,
     }
 }
 
@@ -141,4 +163,21 @@ async fn log(stderr: ChildStderr) -> VecDeque<String> {
         kept.push_back(line);
     }
     kept
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn a_complaint_names_no_folder() {
+        for (line, shown) in [
+            (
+                "/root/x/llama-model.cpp:1330: GGML_ASSERT(a / b) failed",
+                "llama-model.cpp:1330: GGML_ASSERT(a / b) failed",
+            ),
+            ("error: cannot open /a/b", "error: cannot open /a/b"),
+            ("what(): bad", "what(): bad"),
+        ] {
+            assert_eq!(super::without_folder(line), shown);
+        }
+    }
 }

@@ -9,7 +9,7 @@ use futures_util::Stream;
 use tokio::time::MissedTickBehavior;
 
 use super::registry::{Registry, RegistryBlob};
-use super::transfer::{backoff, blocking};
+use super::transfer::{Wanted, backoff, blocking};
 use super::{PullError, PullEvent, Puller};
 use crate::store::{Manifest, MediaType, Store, StoreError};
 use crate::types::{Digest, ModelName};
@@ -31,9 +31,8 @@ impl Puller {
             }
             // From here until the name is written, nobody removes what is there or comes.
             let pins: Vec<_> = manifest.descriptors().map(|blob| puller.store().pin(blob.digest)).collect();
-            let (store, wanted) = (puller.store().clone(), manifest.clone());
-            let reserve = puller.settings().reserve;
-            blocking(move || check_space(&store, &wanted, reserve)).await??;
+            let missing = manifest.descriptors().map(|blob| Wanted::digest(blob.digest, blob.size)).collect();
+            puller.check_space(missing).await?;
 
             for blob in manifest.descriptors() {
                 let (digest, total) = (blob.digest, blob.size);
@@ -44,7 +43,7 @@ impl Puller {
                 });
                 if !there.await? {
                     let remote = Arc::new(RegistryBlob::new(registry.clone(), digest));
-                    let flight = puller.transfers().join(digest, total, remote);
+                    let flight = puller.transfers().join(Wanted::digest(digest, total), remote);
                     let mut tick = tokio::time::interval(puller.settings().tick);
                     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
                     let mut completed = 0;
@@ -73,6 +72,12 @@ impl Puller {
             }
             yield PullEvent::Done;
         }
+    }
+
+    /// Whether what is wanted and missing has room.
+    pub(super) async fn check_space(&self, wanted: Vec<Wanted>) -> Result<(), PullError> {
+        let (store, reserve) = (self.store().clone(), self.settings().reserve);
+        blocking(move || check_space(&store, &wanted, reserve)).await?
     }
 
     async fn manifest(
@@ -106,12 +111,12 @@ impl Puller {
 }
 
 /// Whether what is missing has room, before a byte of it is fetched.
-fn check_space(store: &Store, manifest: &Manifest, reserve: u64) -> Result<(), PullError> {
+fn check_space(store: &Store, wanted: &[Wanted], reserve: u64) -> Result<(), PullError> {
     let mut missing: HashMap<Digest, u64> = HashMap::new();
-    for blob in manifest.descriptors() {
-        if store.blobs().size(&blob.digest) != Some(blob.size) {
-            let partial = store.layout().partial(&blob.digest);
-            missing.insert(blob.digest, blob.size.saturating_sub(allocated(&partial)));
+    for wanted in wanted {
+        if wanted.known().and_then(|digest| store.blobs().size(&digest)) != Some(wanted.size) {
+            let partial = store.layout().partial(&wanted.key);
+            missing.insert(wanted.key, wanted.size.saturating_sub(allocated(&partial)));
         }
     }
     let needed: u64 = missing.values().fold(0_u64, |sum, size| sum.saturating_add(*size));

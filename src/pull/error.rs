@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::repository::Repository;
+use crate::create::CreateError;
 use crate::store::StoreError;
 use crate::types::Digest;
 
@@ -25,6 +27,9 @@ pub enum PullError {
     Retries(Arc<PullError>),
     #[error("digest mismatch, file must be downloaded again: want {expected}, got {actual}")]
     DigestMismatch { expected: Digest, actual: Digest },
+    /// Of a file whose name is git's.
+    #[error("hash mismatch, file must be downloaded again: want {expected}, got {actual}")]
+    GitMismatch { expected: String, actual: String },
     /// The manifest and the server disagree on a blob's length.
     #[error("blob {digest} is {actual} bytes long, and the manifest says {expected}")]
     Size { digest: Digest, expected: u64, actual: String },
@@ -49,6 +54,17 @@ pub enum PullError {
     Client(String),
     #[error("{0}")]
     Store(Arc<StoreError>),
+    /// Of a repository on the hub; the text follows its name.
+    #[error("{0}")]
+    Hub(String),
+    /// Another file is there by now.
+    #[error("the file has changed on its server meanwhile")]
+    Changed,
+    #[error("{0} has no such file")]
+    NoFile(String),
+    /// What came makes no model.
+    #[error("{0}")]
+    Create(Arc<CreateError>),
     /// A task of ours was torn down, as when the program ends.
     #[error("interrupted")]
     Interrupted,
@@ -63,7 +79,33 @@ impl From<StoreError> for PullError {
     }
 }
 
+impl From<CreateError> for PullError {
+    fn from(error: CreateError) -> Self {
+        match error {
+            CreateError::Store(error) => error.into(),
+            other => Self::Create(Arc::new(other)),
+        }
+    }
+}
+
 impl PullError {
+    /// What is said of blobs, said of a file that has a name.
+    pub(super) fn of_file(self, path: &str) -> Self {
+        match self {
+            Self::Size { expected, actual, .. } => {
+                Self::Broken(format!("`{path}` is {actual} bytes long, not {expected}"))
+            }
+            other => other,
+        }
+    }
+
+    pub(super) fn of_repository(self, repository: &Repository) -> Self {
+        match self {
+            Self::Hub(why) => Self::Hub(format!("{repository} on the hub: {why}")),
+            other => other,
+        }
+    }
+
     pub(super) fn in_manifest(self) -> Self {
         Self::Manifest(Arc::new(self))
     }

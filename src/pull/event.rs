@@ -8,6 +8,9 @@ pub enum PullEvent {
     Manifest,
     /// Of one blob. `completed` never goes back, and the last event of each blob has `completed == total`.
     Layer { digest: Digest, total: u64, completed: u64 },
+    /// Of a file that comes from elsewhere than a registry, as [`PullEvent::Layer`]. `key` is its digest where that is known
+    /// beforehand, and else stands for it while it comes.
+    File { name: String, key: Digest, total: u64, completed: u64 },
     /// Every blob is there. (Each was hashed while it came.)
     Verifying,
     /// The manifest is about to be written.

@@ -1,35 +1,51 @@
-//! Floor 2: bringing models in and out, over the protocol of OCI registries as Ollama speaks it.
+//! Floor 2: bringing models in and out: over the protocol of OCI registries as Ollama speaks it, from the Hugging Face hub,
+//! and from addresses.
 //!
-//! [`Puller::pull`] and [`Puller::push`] are streams of typed events. [`registry`] asks, [`auth`] proves who asks,
-//! [`http`] holds the rules for every request, and [`transfer`] moves the bytes, for whatever source.
+//! [`Puller::pull_from`] and [`Puller::push`] are streams of typed events. [`source`] tells where a model comes from;
+//! [`registry`], [`huggingface`] and [`direct`] ask there, [`auth`] proves who asks, [`http`] holds the rules for every
+//! request, and [`transfer`] moves the bytes, for whatever source.
 //!
 //! Invariant: nothing a server says is believed. Names of blobs are hashes that were computed here, lengths are held
 //! against the manifest, redirects lead neither from HTTPS to HTTP nor from the internet into a private network, and no
 //! secret follows them.
 
 mod address;
+mod assemble;
 mod auth;
+mod direct;
 mod download;
 mod error;
 mod event;
 mod http;
+mod hub_cache;
+mod huggingface;
 mod key;
+mod pick;
 mod push;
 mod registry;
+mod repository;
+mod site;
+mod source;
 mod transfer;
 
 #[cfg(test)]
 mod tests;
 
 pub use auth::{Credentials, Secret};
+pub use direct::Address;
 pub use error::PullError;
 pub use event::{PullEvent, PushEvent};
+pub use huggingface::HubSettings;
+pub use repository::Repository;
+pub use source::{Source, SourceError, SourceKind};
 
 use std::collections::HashMap;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
+
+use futures_util::{Stream, StreamExt as _};
 
 use crate::store::Store;
 use crate::types::ModelName;
@@ -47,6 +63,9 @@ pub struct PullSettings {
     pub hosts: Option<Vec<String>>,
     /// By the registry's host, with its port where the name has one.
     pub credentials: HashMap<String, Credentials>,
+    pub hub: HubSettings,
+    /// Files may be pulled from addresses in private networks, and over plain HTTP.
+    pub private_addresses: bool,
     /// Registries (first) whose tokens come from another host (second).
     pub realms: Vec<(String, String)>,
     /// Until a connection stands.
@@ -83,6 +102,8 @@ impl PullSettings {
             key,
             hosts: None,
             credentials: HashMap::new(),
+            hub: HubSettings::default(),
+            private_addresses: false,
             realms: Vec::new(),
             connect: Duration::from_secs(15),
             header: Duration::from_secs(30),
@@ -144,6 +165,21 @@ impl Puller {
         }
     }
 
+    /// Brings a model in from where it is, under `name` if that is given. A registry's model keeps its own name.
+    pub fn pull_from(
+        &self,
+        source: Source,
+        name: Option<ModelName>,
+        insecure: bool,
+    ) -> impl Stream<Item = Result<PullEvent, PullError>> + Send + 'static + use<> {
+        let name = name.unwrap_or_else(|| source.name());
+        match source {
+            Source::Registry(own) => self.pull(own, insecure).boxed(),
+            Source::Direct(address) => self.pull_direct(address, name).boxed(),
+            Source::HuggingFace(repository) => self.pull_repository(repository, name).boxed(),
+        }
+    }
+
     /// Downloads under way, each counted once however many wait for it.
     pub fn transfers_under_way(&self) -> usize {
         self.inner.transfers.count()
@@ -161,14 +197,16 @@ impl Puller {
         &self.inner.transfers
     }
 
+    fn http(&self) -> Result<Arc<http::Http>, PullError> {
+        self.inner.http.get_or_init(|| http::Http::new(&self.inner.settings).map(Arc::new)).clone()
+    }
+
     async fn registry(&self, name: &ModelName, insecure: bool) -> Result<registry::Registry, PullError> {
         let hosts = self.inner.settings.hosts.as_ref();
         if hosts.is_some_and(|hosts| !hosts.iter().any(|host| host.eq_ignore_ascii_case(name.host()))) {
             let why = "not among the registries that are allowed";
             return Err(PullError::Refused { host: name.host().to_owned(), why });
         }
-        let make = || http::Http::new(&self.inner.settings).map(Arc::new);
-        let http = self.inner.http.get_or_init(make).clone()?;
-        registry::Registry::open(http, self.inner.auth.clone(), name, insecure).await
+        registry::Registry::open(self.http()?, self.inner.auth.clone(), name, insecure).await
     }
 }

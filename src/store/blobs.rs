@@ -36,7 +36,7 @@ impl Blobs {
         let path = self.path(digest);
         let seen = fs::symlink_metadata(&path).ok()?;
         let seen = if seen.is_symlink() { fs::metadata(&path).ok()? } else { seen };
-        seen.is_file().then(|| seen.len())
+        seen.is_file().then_some(seen.len())
     }
 
     /// All of a small blob, `limit` bytes at the most.
@@ -243,14 +243,22 @@ impl Partial {
     /// # Errors
     /// [`StoreError::DigestMismatch`], after which the file is gone; a file that cannot be synced or renamed.
     pub fn commit(self, actual: Digest) -> Result<(), StoreError> {
-        let journal = self.journal();
-        let Self { file, path, digest, blobs } = self;
-        fs::remove_file(journal).ok();
-        if actual != digest {
-            fs::remove_file(&path).ok();
-            return Err(StoreError::DigestMismatch { expected: digest, actual });
+        if actual != self.digest {
+            let expected = self.digest;
+            self.discard();
+            return Err(StoreError::DigestMismatch { expected, actual });
         }
-        let published = blobs.publish(&file, &digest, |target| fs::rename(&path, target));
+        self.commit_as(&actual)
+    }
+
+    /// Makes content visible whose digest nobody knew when it was begun: the one it was begun under stood for it.
+    ///
+    /// # Errors
+    /// A file that cannot be synced or renamed.
+    pub fn commit_as(self, actual: &Digest) -> Result<(), StoreError> {
+        fs::remove_file(self.journal()).ok();
+        let Self { file, path, blobs, .. } = self;
+        let published = blobs.publish(&file, actual, |target| fs::rename(&path, target));
         if published.is_err() {
             fs::remove_file(&path).ok();
         }

@@ -68,8 +68,16 @@ impl Store {
 
     /// Removes the blobs of a manifest that was replaced or removed, but for those still in use.
     pub(super) fn collect(&self, former: &Manifest) -> Result<usize, StoreError> {
+        self.remove_unused(former.descriptors().map(|descriptor| descriptor.digest))
+    }
+
+    /// Removes those of these blobs that nothing uses. Gives how many went.
+    ///
+    /// # Errors
+    /// A file that cannot be removed.
+    pub fn remove_unused(&self, digests: impl IntoIterator<Item = Digest>) -> Result<usize, StoreError> {
         let Some(used) = self.referenced() else { return Ok(0) };
-        let unused: HashSet<Digest> = former.descriptors().map(|descriptor| descriptor.digest).collect();
+        let unused: HashSet<Digest> = digests.into_iter().collect();
         let mut removed = 0;
         for digest in unused.difference(&used) {
             if !self.inner.pins.lock().contains_key(digest) && self.blobs().size(digest).is_some() {

@@ -1,9 +1,11 @@
 //! Names that point at manifests.
 
+use std::collections::HashMap;
 use std::fs;
 use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
 use super::layout::sync_folder;
@@ -11,9 +13,22 @@ use super::manifest::{LARGEST, Manifest};
 use super::{Layout, StoreError};
 use crate::types::{Digest, ModelName};
 
+/// Above this many manifests what is known of them is forgotten.
+const MOST: usize = 16 * 1024;
+
 #[derive(Clone, Debug)]
 pub struct Tags {
     layout: Layout,
+    /// A std mutex: held for single map operations. What stands here holds only for the very file it was read from.
+    read: Arc<Mutex<HashMap<PathBuf, (Stamp, Tag)>>>,
+}
+
+/// What tells one file from another that took its place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Stamp {
+    inode: u64,
+    length: u64,
+    modified: SystemTime,
 }
 
 /// A name and what it points at.
@@ -29,14 +44,14 @@ pub struct Tag {
 
 impl Tags {
     pub(super) fn new(layout: Layout) -> Self {
-        Self { layout }
+        Self { layout, read: Arc::default() }
     }
 
     /// Every readable tag, newest first; of the same second, by name. Broken ones are logged and left out.
     pub fn list(&self) -> Vec<Tag> {
         let mut tags: Vec<Tag> = Vec::new();
         for name in self.names() {
-            match self.get(&name) {
+            match self.read(name) {
                 Ok(tag) => tags.push(tag),
                 Err(error) => tracing::warn!(%error, "a manifest is passed over"),
             }
@@ -85,11 +100,28 @@ impl Tags {
     /// # Errors
     /// [`StoreError::NotFound`]; [`StoreError::BrokenManifest`] for what cannot be read as one.
     pub fn get(&self, name: &ModelName) -> Result<Tag, StoreError> {
-        let name = self.resolve(name);
-        let (bytes, modified) = self.bytes(&name)?;
+        self.read(self.resolve(name))
+    }
+
+    /// The manifest of `name`, which is spelled as on disk. A file that was read before is not read again.
+    fn read(&self, name: ModelName) -> Result<Tag, StoreError> {
+        let path = self.layout.manifest(&name);
+        let known = self.read.lock().unwrap_or_else(PoisonError::into_inner).get(&path).cloned();
+        if let Some((stamp, tag)) = known
+            && fs::metadata(&path).is_ok_and(|seen| Stamp::of(&seen).is_ok_and(|now| now == stamp))
+        {
+            return Ok(tag);
+        }
+        let (bytes, stamp) = read(&path, &name)?;
         let manifest = Manifest::parse(&bytes)
             .map_err(|error| StoreError::BrokenManifest { name: name.short(), why: error.to_string() })?;
-        Ok(Tag { name, manifest, digest: Digest::of(&bytes), modified })
+        let tag = Tag { name, manifest, digest: Digest::of(&bytes), modified: stamp.modified };
+        let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
+        if read.len() >= MOST {
+            read.clear();
+        }
+        read.insert(path, (stamp, tag.clone()));
+        Ok(tag)
     }
 
     /// The manifest's own bytes and when it was written.
@@ -97,20 +129,8 @@ impl Tags {
     /// # Errors
     /// As [`Tags::get`].
     pub fn bytes(&self, name: &ModelName) -> Result<(Vec<u8>, SystemTime), StoreError> {
-        let path = self.layout.manifest(&self.resolve(name));
-        let file = match fs::File::open(&path) {
-            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
-                return Err(StoreError::NotFound(name.short()));
-            }
-            other => other.map_err(StoreError::io("open", &path))?,
-        };
-        let seen = file.metadata().map_err(StoreError::io("look at", &path))?;
-        if !seen.is_file() {
-            return Err(StoreError::NotFound(name.short()));
-        }
-        let mut bytes = Vec::new();
-        file.take(LARGEST as u64 + 1).read_to_end(&mut bytes).map_err(StoreError::io("read", &path))?;
-        Ok((bytes, seen.modified().map_err(StoreError::io("look at", &path))?))
+        let (bytes, stamp) = read(&self.layout.manifest(&self.resolve(name)), name)?;
+        Ok((bytes, stamp.modified))
     }
 
     /// Points `name` at a manifest, whose bytes are kept as they are.
@@ -154,6 +174,29 @@ impl Tags {
         }
         Ok(manifest)
     }
+}
+
+impl Stamp {
+    fn of(seen: &fs::Metadata) -> io::Result<Self> {
+        Ok(Self { inode: seen.ino(), length: seen.len(), modified: seen.modified()? })
+    }
+}
+
+fn read(path: &Path, name: &ModelName) -> Result<(Vec<u8>, Stamp), StoreError> {
+    let file = match fs::File::open(path) {
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+            return Err(StoreError::NotFound(name.short()));
+        }
+        other => other.map_err(StoreError::io("open", path))?,
+    };
+    let seen = file.metadata().map_err(StoreError::io("look at", path))?;
+    if !seen.is_file() {
+        return Err(StoreError::NotFound(name.short()));
+    }
+    let stamp = Stamp::of(&seen).map_err(StoreError::io("look at", path))?;
+    let mut bytes = Vec::new();
+    file.take(LARGEST as u64 + 1).read_to_end(&mut bytes).map_err(StoreError::io("read", path))?;
+    Ok((bytes, stamp))
 }
 
 /// The entries of a folder whose names are text, hidden ones left out.

@@ -3,6 +3,7 @@
 mod engine;
 mod house;
 mod ollama;
+mod program;
 mod registry;
 mod spec;
 #[cfg(any(feature = "llama", feature = "mistral"))]

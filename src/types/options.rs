@@ -141,5 +141,6 @@ impl Options {
 
 /// Go's conversion of a float to an integer on amd64: out of range gives the smallest one.
 fn go_int(number: f64) -> i64 {
-    if number >= -9.223_372_036_854_775_8e18 && number < 9.223_372_036_854_775_8e18 { number as i64 } else { i64::MIN }
+    const EDGE: f64 = (1_u64 << 63) as f64;
+    if (-EDGE..EDGE).contains(&number) { number as i64 } else { i64::MIN }
 }

@@ -18,6 +18,7 @@ use crate::api::progress::respond;
 use crate::api::stream::Pieces;
 use crate::create::{CreateError, CreateFile, CreateInfo, CreateRequest, create as make, quantizations};
 use crate::prompt::go_prompt::GoPrompt;
+use crate::pull::Source;
 use crate::store::{Store, StoreError};
 use crate::types::ModelName;
 use crate::types::chat::OrderedMap;
@@ -45,7 +46,7 @@ fn run(state: AppState, name: ModelName, request: wire::CreateRequest) -> Pieces
     Box::pin(async_stream::try_stream! {
         let mut request = convert_request(name, request)?;
         if let Some(from) = request.from.clone().filter(|from| is_absent(&state.store, from)) {
-            let mut base = std::pin::pin!(bring(&state.puller, from, false));
+            let mut base = std::pin::pin!(bring(&state.puller, Source::Registry(from), None, false));
             while let Some(progress) = base.next().await {
                 let progress = progress?;
                 if progress.status != "success" {

@@ -11,7 +11,7 @@ use crate::api::models::blocking;
 use crate::api::names;
 use crate::api::progress::respond;
 use crate::api::stream::Pieces;
-use crate::pull::{PullError, PullEvent, Puller, PushEvent};
+use crate::pull::{PullError, PullEvent, Puller, PushEvent, Source, SourceError, SourceKind};
 use crate::store::StoreError;
 use crate::types::{Digest, ModelName};
 use crate::wire::ollama::{Progress, PullRequest, PushRequest};
@@ -21,24 +21,45 @@ pub async fn pull(
     Ollama(request): Ollama<PullRequest>,
 ) -> Result<Response, OllamaError> {
     let asked = if request.model.is_empty() { &request.name } else { &request.model };
-    let name = names::model(asked, || ApiError::invalid("invalid model name"))?;
-    let progress = bring(&state.puller, name, request.insecure);
+    let source = source(asked, &request.source)?;
+    // Beside a `model` from elsewhere, `name` is what it is to be called.
+    let called = match &source {
+        Source::Registry(_) => None,
+        _ if request.model.is_empty() || request.name.is_empty() => None,
+        _ => Some(ModelName::parse(&request.name).map_err(ApiError::invalid_name)?),
+    };
+    let progress = bring(&state.puller, source, called, request.insecure);
     Ok(respond(request.stream.unwrap_or(true), Box::pin(progress)).await)
+}
+
+fn source(asked: &str, given: &str) -> Result<Source, ApiError> {
+    let invalid = |error: SourceError| ApiError::invalid(error.to_string());
+    let registered = || names::model(asked, || ApiError::invalid("invalid model name"));
+    match SourceKind::of(asked, given) {
+        Ok(SourceKind::Registry) => registered().map(Source::Registry),
+        Ok(kind) => Source::parse(kind, asked).map_err(invalid),
+        // What Ollama would say of the name goes before what it does not know.
+        Err(error) => Err(registered().err().unwrap_or_else(|| invalid(error))),
+    }
 }
 
 /// A pull as progress.
 pub fn bring(
     puller: &Puller,
-    name: ModelName,
+    source: Source,
+    called: Option<ModelName>,
     insecure: bool,
 ) -> impl Stream<Item = Result<Progress, ApiError>> + Send + 'static + use<> {
-    puller.pull(name, insecure).map(|event| Ok(pulled(event?)))
+    puller.pull_from(source, called, insecure).map(|event| Ok(pulled(event?)))
 }
 
 fn pulled(event: PullEvent) -> Progress {
     Progress::status(match event {
         PullEvent::Manifest => "pulling manifest",
         PullEvent::Layer { digest, total, completed } => return layer("pulling", digest, total, completed),
+        PullEvent::File { name, key, total, completed } => {
+            return Progress { status: format!("pulling {name}"), digest: key.to_string(), total, completed };
+        }
         PullEvent::Verifying => "verifying sha256 digest",
         PullEvent::Writing => "writing manifest",
         PullEvent::Pruning => "removing unused layers",

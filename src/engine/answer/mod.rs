@@ -241,6 +241,11 @@ pub fn fit(
     if length == 0 {
         return Err(EngineError::Invalid("the prompt is empty".into()));
     }
+    if context < 2 {
+        // A file may say so of its model.
+        let message = format!("a context of {context} tokens has no room for a prompt and an answer");
+        return Err(EngineError::Invalid(message));
+    }
     if length < context {
         return Ok(prompt);
     }

@@ -145,6 +145,10 @@ fn a_long_prompt_loses_its_middle() {
     assert_eq!(fit(prompt[..7].to_vec(), &request(), 0, 8).unwrap(), prompt[..7]);
     // One is kept, and of the seven others half may stay.
     assert_eq!(fit(prompt.clone(), &request(), 0, 8).unwrap(), [0, 16, 17, 18, 19]);
+    for context in 0..6 {
+        let fitted = fit(prompt.clone(), &request(), 0, context);
+        assert_eq!(fitted.is_ok_and(|fitted| (1..context).contains(&fitted.len())), context >= 2, "{context}");
+    }
     let refused = fit(prompt.clone(), &GenerateRequest { truncate: false, ..request() }, 0, 8);
     assert!(matches!(refused, Err(EngineError::Invalid(text)) if text.contains("request (20 tokens) exceeds")));
     let refused = fit(prompt, &GenerateRequest { shift: false, ..request() }, 0, 8);

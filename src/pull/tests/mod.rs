@@ -1,8 +1,10 @@
 //! Pulls against a local registry that can lie, stall and break off.
 
 mod auth;
+mod direct;
 mod faults;
 mod flights;
+mod hub;
 mod push;
 mod refusals;
 mod registry;
@@ -13,7 +15,7 @@ use std::time::Duration;
 use futures_util::{Stream, StreamExt as _};
 
 use self::registry::Content;
-use super::{PullError, PullEvent, PullSettings, Puller};
+use super::{PullError, PullEvent, PullSettings, Puller, Source, SourceKind};
 use crate::store::Store;
 use crate::types::ModelName;
 
@@ -72,6 +74,21 @@ impl Bench {
         collect(self.stream(name)).await
     }
 
+    fn from(
+        &self,
+        kind: SourceKind,
+        text: &str,
+    ) -> impl Stream<Item = Result<PullEvent, PullError>> + Send + 'static + use<> {
+        self.puller.pull_from(Source::parse(kind, text).unwrap(), None, false)
+    }
+
+    /// Nothing is in the store, and nothing on its way.
+    fn is_empty(&self) {
+        assert!(self.store().tags().list().is_empty());
+        assert_eq!((self.store().blobs().list(), self.partials()), (Vec::new(), 0));
+        assert_eq!(self.puller.transfers_under_way(), 0);
+    }
+
     async fn error(&self, name: &str) -> String {
         let (_, ended) = self.pull(name).await;
         ended.expect_err("the pull should fail").to_string()
@@ -90,6 +107,21 @@ impl Bench {
         }
         assert_eq!((self.partials(), self.puller.transfers_under_way()), (0, 0));
     }
+}
+
+/// Of each file or blob: progress never goes back, and ends when all is there.
+fn only_forward(events: &[PullEvent]) {
+    let mut last = std::collections::HashMap::new();
+    for event in events {
+        let (PullEvent::File { key, total, completed, .. } | PullEvent::Layer { digest: key, total, completed }) =
+            event
+        else {
+            continue;
+        };
+        let before = last.insert(*key, (*completed, *total)).unwrap_or((0, *total));
+        assert!(before.0 <= *completed && completed <= total && before.1 == *total, "{event:?} after {before:?}");
+    }
+    assert!(!last.is_empty() && last.values().all(|(completed, total)| completed == total), "{last:?}");
 }
 
 async fn collect<E>(stream: impl Stream<Item = Result<E, PullError>>) -> (Vec<E>, Result<(), PullError>) {

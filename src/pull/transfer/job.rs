@@ -12,18 +12,28 @@ use sha2::{Digest as _, Sha256};
 use tokio::sync::watch;
 
 use super::super::{PullError, PullSettings};
-use super::blocking;
 use super::journal::Journal;
 use super::spans::Spans;
+use super::{GitHash, Proof, Wanted, blocking};
 use crate::store::StoreError;
 use crate::types::Digest;
 
 /// Bytes that are hashed in one go.
 const SLICE: u64 = 4 << 20;
 
+/// What the content turned out to be.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Hashes {
+    pub(super) sha256: Digest,
+    /// Where it was asked for.
+    pub(super) git: Option<GitHash>,
+}
+
 pub(super) struct Job {
+    /// Names the transfer in errors and in the log.
     pub(super) digest: Digest,
     pub(super) size: u64,
+    hash_git: bool,
     pub(super) settings: Arc<PullSettings>,
     /// Shares the lock with every copy of itself, so the lock is held until the last write is over.
     file: Arc<File>,
@@ -47,17 +57,19 @@ struct State {
 
 impl Job {
     pub(super) fn new(
-        (digest, size): (Digest, u64),
+        wanted: Wanted,
         settings: Arc<PullSettings>,
         (file, path): (File, PathBuf),
         (journal, spans): (Journal, Spans),
         completed: Arc<AtomicU64>,
     ) -> Self {
+        let Wanted { key: digest, size, proof } = wanted;
         completed.store(spans.total(), Ordering::Relaxed);
         let (prefix, _) = watch::channel(spans.prefix());
         Self {
             digest,
             size,
+            hash_git: matches!(proof, Proof::Git(_)),
             settings,
             file: Arc::new(file),
             path,
@@ -167,9 +179,10 @@ impl Job {
     }
 
     /// Hashes the file as far as it has no gaps, until it has none at all.
-    pub(super) async fn hash(self: Arc<Self>) -> Result<Digest, PullError> {
+    pub(super) async fn hash(self: Arc<Self>) -> Result<Hashes, PullError> {
         let mut prefix = self.prefix.subscribe();
-        let (mut hash, mut at) = (Sha256::new(), 0);
+        let (mut sha256, mut at) = (Sha256::new(), 0);
+        let mut git = self.hash_git.then(|| GitHash::begin(self.size));
         while at < self.size {
             let ready = *prefix.wait_for(|ready| *ready > at).await.map_err(|_| PullError::Interrupted)?;
             let end = ready.min(at + SLICE);
@@ -178,12 +191,14 @@ impl Job {
                 let length = usize::try_from(end - at).expect("a slice is short: a bug");
                 let mut bytes = vec![0; length];
                 job.file.read_exact_at(&mut bytes, at).map_err(StoreError::io("read", &job.path))?;
-                hash.update(&bytes);
-                Ok::<_, StoreError>(hash)
+                sha256.update(&bytes);
+                git.iter_mut().for_each(|git| git.update(&bytes));
+                Ok::<_, StoreError>((sha256, git))
             });
-            hash = hashed.await??;
+            (sha256, git) = hashed.await??;
             at = end;
         }
-        Ok(Digest::from_bytes(hash.finalize().into()))
+        let git = git.map(|git| GitHash(git.finalize().into()));
+        Ok(Hashes { sha256: Digest::from_bytes(sha256.finalize().into()), git })
     }
 }

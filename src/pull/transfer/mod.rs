@@ -1,4 +1,4 @@
-//! The one piece of code that moves bytes in, for every source: one transfer per digest, shared by all who wait for it.
+//! The one piece of code that moves bytes in, for every source: one transfer per content, shared by all who wait for it.
 //!
 //! A transfer keeps a sparse partial file and a journal, takes ranges from one queue over several connections, hashes
 //! behind the part that has no gaps, and commits. Whoever waits holds a [`Flight`]; when the last one is dropped the
@@ -10,21 +10,97 @@ mod reply;
 mod run;
 mod spans;
 
+pub(super) use reply::content_range;
 pub(super) use run::backoff;
 
 use std::collections::HashMap;
+use std::fmt;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
 
 use futures_util::future::BoxFuture;
 use reqwest::Response;
+use sha1::{Digest as _, Sha1};
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
 use super::{PullError, PullSettings};
 use crate::store::Store;
 use crate::types::Digest;
+
+/// What a transfer is to bring.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Wanted {
+    /// Names the transfer, and its partial on disk.
+    pub(super) key: Digest,
+    pub(super) size: u64,
+    pub(super) proof: Proof,
+}
+
+/// How content is known to be the right one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Proof {
+    /// The key is its digest.
+    Sha256,
+    /// git's own hash of it; the key stands for that.
+    Git(GitHash),
+    /// Nothing is known of it. The key stands for one state of it on its server, so that a later process may go on with
+    /// what is there; unless the server has no name for that state.
+    Nothing { resumable: bool },
+}
+
+/// The name that git gives to content: the SHA-1 of a head and the content.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) struct GitHash(pub(super) [u8; 20]);
+
+impl GitHash {
+    /// `None` unless it is 40 lower-case hexadecimal digits.
+    pub(super) fn parse(text: &str) -> Option<Self> {
+        let mut bytes = [0; 20];
+        let lower = text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+        (lower && hex::decode_to_slice(text, &mut bytes).is_ok()).then_some(Self(bytes))
+    }
+
+    /// Of content of which `size` bytes are to come.
+    pub(super) fn begin(size: u64) -> Sha1 {
+        Sha1::new_with_prefix(format!("blob {size}\0"))
+    }
+}
+
+impl fmt::Display for GitHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&hex::encode(self.0))
+    }
+}
+
+impl fmt::Debug for GitHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl Wanted {
+    pub(super) fn digest(digest: Digest, size: u64) -> Self {
+        Self { key: digest, size, proof: Proof::Sha256 }
+    }
+
+    pub(super) fn git(hash: GitHash, size: u64) -> Self {
+        Self { key: Digest::of(format!("git {hash}").as_bytes()), size, proof: Proof::Git(hash) }
+    }
+
+    /// What is at `address` in the state that `state` names, if the server has a name for it.
+    pub(super) fn unknown(address: &str, state: Option<&str>, size: u64) -> Self {
+        let key = format!("url {address}\n{}\n{size}", state.unwrap_or_default());
+        let proof = Proof::Nothing { resumable: state.is_some() };
+        Self { key: Digest::of(key.as_bytes()), size, proof }
+    }
+
+    /// The content's digest, where it is known beforehand.
+    pub(super) fn known(&self) -> Option<Digest> {
+        (self.proof == Proof::Sha256).then_some(self.key)
+    }
+}
 
 /// Where the bytes of one blob can be had.
 pub(super) trait Remote: Send + Sync + 'static {
@@ -35,7 +111,7 @@ pub(super) trait Remote: Send + Sync + 'static {
     fn forget(&self);
 }
 
-/// The transfers under way, by digest.
+/// The transfers under way, by their keys.
 #[derive(Clone, Debug)]
 pub(super) struct Transfers {
     store: Store,
@@ -56,9 +132,9 @@ impl Flights {
 /// A share in a transfer. The last one that is dropped cancels it.
 #[derive(Debug)]
 pub(super) struct Flight {
-    digest: Digest,
+    key: Digest,
     completed: Arc<AtomicU64>,
-    outcome: watch::Receiver<Option<Result<(), PullError>>>,
+    outcome: watch::Receiver<Option<Result<Digest, PullError>>>,
     task: AbortHandle,
     flights: Flights,
 }
@@ -68,25 +144,26 @@ impl Transfers {
         Self { store, settings, flights: Flights::default() }
     }
 
-    /// Joins the transfer of `digest` that is under way, or starts one.
-    pub(super) fn join(&self, digest: Digest, size: u64, remote: Arc<dyn Remote>) -> Arc<Flight> {
+    /// Joins the transfer of `wanted` that is under way, or starts one.
+    pub(super) fn join(&self, wanted: Wanted, remote: Arc<dyn Remote>) -> Arc<Flight> {
+        let key = wanted.key;
         // Declared first, so dropped last: the drop of a flight takes the lock.
         let running;
         let mut flights = self.flights.lock();
-        running = flights.get(&digest).and_then(Weak::upgrade);
+        running = flights.get(&key).and_then(Weak::upgrade);
         if let Some(flight) = running.as_ref().filter(|flight| flight.outcome.borrow().is_none()) {
             return flight.clone();
         }
         let completed = Arc::new(AtomicU64::new(0));
         let (teller, outcome) = watch::channel(None);
-        let work = run::run(self.store.clone(), self.settings.clone(), digest, size, remote, completed.clone());
+        let work = run::run(self.store.clone(), self.settings.clone(), wanted, remote, completed.clone());
         let task = tokio::spawn(async move {
             let result = work.await;
             teller.send_replace(Some(result));
         });
         let flight =
-            Arc::new(Flight { digest, completed, outcome, task: task.abort_handle(), flights: self.flights.clone() });
-        flights.insert(digest, Arc::downgrade(&flight));
+            Arc::new(Flight { key, completed, outcome, task: task.abort_handle(), flights: self.flights.clone() });
+        flights.insert(key, Arc::downgrade(&flight));
         flight
     }
 
@@ -102,8 +179,8 @@ impl Flight {
         self.completed.load(Ordering::Relaxed)
     }
 
-    /// Waits for the end of the transfer.
-    pub(super) async fn wait(&self) -> Result<(), PullError> {
+    /// Waits for the end of the transfer, and gives the digest of what came.
+    pub(super) async fn wait(&self) -> Result<Digest, PullError> {
         let mut outcome = self.outcome.clone();
         match outcome.wait_for(Option::is_some).await {
             Ok(result) => result.clone().unwrap_or(Err(PullError::Interrupted)),
@@ -116,8 +193,8 @@ impl Drop for Flight {
     fn drop(&mut self) {
         self.task.abort();
         let mut flights = self.flights.lock();
-        if flights.get(&self.digest).is_some_and(|flight| flight.strong_count() == 0) {
-            flights.remove(&self.digest);
+        if flights.get(&self.key).is_some_and(|flight| flight.strong_count() == 0) {
+            flights.remove(&self.key);
         }
     }
 }

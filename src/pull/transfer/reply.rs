@@ -57,7 +57,7 @@ pub(super) fn content(
 }
 
 /// `bytes <first>-<last>/<total>`, the range half-open.
-fn content_range(headers: &HeaderMap) -> Option<(Range<u64>, Option<u64>)> {
+pub(in super::super) fn content_range(headers: &HeaderMap) -> Option<(Range<u64>, Option<u64>)> {
     let text = headers.get(CONTENT_RANGE)?.to_str().ok()?;
     let (range, total) = text.strip_prefix("bytes")?.trim_start().split_once('/')?;
     let (first, last) = range.split_once('-')?;

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::ops::Range;
 use std::os::unix::fs::MetadataExt as _;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -15,11 +16,11 @@ use rustix::io::Errno;
 use tokio::sync::watch;
 
 use super::super::{PullError, PullSettings};
-use super::job::Job;
+use super::job::{Hashes, Job};
 use super::journal::{self, Journal};
 use super::reply::{Body, Content, content};
 use super::spans::Spans;
-use super::{Remote, blocking};
+use super::{Proof, Remote, Wanted, blocking};
 use crate::store::{Partial, Store, StoreError};
 use crate::types::Digest;
 
@@ -34,49 +35,83 @@ const LONGEST_BACKOFF: Duration = Duration::from_secs(32);
 pub(super) async fn run(
     store: Store,
     settings: Arc<PullSettings>,
-    digest: Digest,
-    size: u64,
+    wanted: Wanted,
     remote: Arc<dyn Remote>,
     completed: Arc<AtomicU64>,
-) -> Result<(), PullError> {
+) -> Result<Digest, PullError> {
+    let size = wanted.size;
     loop {
-        let Some(partial) = lock(&store, digest, size).await? else {
+        let Some(partial) = lock(&store, wanted).await? else {
             completed.store(size, Ordering::Relaxed);
-            return Ok(());
+            return Ok(wanted.key);
         };
+        let mut scrap = Scrap::of(&partial, wanted.proof);
         let (partial, file, journal, spans) = blocking(move || resume(partial, size)).await??;
         let resumed = spans.total() > 0;
         let file = (file, partial.path().to_owned());
-        let job = Job::new((digest, size), settings.clone(), file, (journal, spans), completed.clone());
+        let job = Job::new(wanted, settings.clone(), file, (journal, spans), completed.clone());
         let job = Arc::new(job);
         let actual = match try_join(fetch(&job, &*remote), job.clone().hash()).await {
             Ok(((), actual)) => actual,
             Err(error) => {
-                if job.is_spoiled() {
+                // What is there is of no use to anybody.
+                if job.is_spoiled() || matches!(error, PullError::Changed) {
                     blocking(move || partial.discard()).await?;
                 }
                 return Err(error);
             }
         };
-        match blocking(move || partial.commit(actual)).await? {
+        scrap.0 = None;
+        match blocking(move || commit(partial, wanted.proof, &actual)).await? {
             // What an earlier process left may be what was wrong.
-            Err(StoreError::DigestMismatch { .. }) if resumed => {
-                tracing::warn!(blob.digest = %digest, "a resumed download was wrong, and is begun anew");
+            Err(PullError::DigestMismatch { .. } | PullError::GitMismatch { .. }) if resumed => {
+                tracing::warn!(blob.digest = %wanted.key, "a resumed download was wrong, and is begun anew");
             }
-            ended => return ended.map_err(PullError::from),
+            ended => return ended.map(|()| actual.sha256),
         }
     }
 }
 
+/// A partial that no later try can go on with: it goes when the transfer ends, however that is.
+struct Scrap(Option<[PathBuf; 2]>);
+
+impl Scrap {
+    fn of(partial: &Partial, proof: Proof) -> Self {
+        if proof != (Proof::Nothing { resumable: false }) {
+            return Self(None);
+        }
+        std::fs::remove_file(partial.journal()).ok();
+        Self(Some([partial.journal(), partial.path().to_owned()]))
+    }
+}
+
+impl Drop for Scrap {
+    fn drop(&mut self) {
+        self.0.iter().flatten().for_each(|path| drop(std::fs::remove_file(path)));
+    }
+}
+
+/// Gives the content its name, if it is the right one.
+fn commit(partial: Partial, proof: Proof, actual: &Hashes) -> Result<(), PullError> {
+    match (proof, actual.git) {
+        (Proof::Sha256, _) => Ok(partial.commit(actual.sha256)?),
+        (Proof::Git(expected), Some(actual)) if expected != actual => {
+            partial.discard();
+            Err(PullError::GitMismatch { expected: expected.to_string(), actual: actual.to_string() })
+        }
+        (Proof::Git(_) | Proof::Nothing { .. }, _) => Ok(partial.commit_as(&actual.sha256)?),
+    }
+}
+
 /// Opens the partial when no other process holds it. `None` when the blob is there by then.
-async fn lock(store: &Store, digest: Digest, size: u64) -> Result<Option<Partial>, PullError> {
+async fn lock(store: &Store, wanted: Wanted) -> Result<Option<Partial>, PullError> {
     enum Found {
         Ours(Partial),
         There,
         Busy,
     }
     let look = move |store: Store| {
-        let partial = store.blobs().partial(&digest)?;
+        let partial = store.blobs().partial(&wanted.key)?;
         let failed = |error: std::io::Error| StoreError::io("lock", partial.path())(error);
         match flock(partial.file(), FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {}
@@ -92,7 +127,7 @@ async fn lock(store: &Store, digest: Digest, size: u64) -> Result<Option<Partial
         if named.is_none_or(|named| (named.dev(), named.ino()) != (ours.dev(), ours.ino())) {
             return Ok(Found::Busy);
         }
-        if store.blobs().size(&digest) == Some(size) {
+        if wanted.known().is_some_and(|digest| store.blobs().size(&digest) == Some(wanted.size)) {
             partial.discard();
             return Ok(Found::There);
         }

@@ -26,6 +26,31 @@ async fn a_loaded_model_is_listed_until_it_is_unloaded() {
 }
 
 #[tokio::test]
+async fn pulls_from_elsewhere_are_read_at_the_door() {
+    let app = TestApp::new();
+    for (body, status, error) in [
+        (json!({ "model": "x", "source": "nowhere" }), 400, "unknown source \"nowhere\""),
+        (json!({ "model": "x", "source": "huggingface" }), 400, "\"x\" is not a repository on the hub"),
+        (json!({ "model": "a/../b", "source": "mlx" }), 400, "is not a repository"),
+        (json!({ "model": "https://u:p@a.example/x.gguf" }), 400, "it has a password in it"),
+        (json!({ "model": "https://a.example/x.gguf?sha256=1" }), 400, "its sha256 is not"),
+        (json!({ "model": "https://a.example/x.gguf", "name": "../x" }), 400, "invalid model name"),
+        // The request cannot allow itself what the server's settings do not.
+        (
+            json!({ "model": "http://127.0.0.1:1/x.gguf", "insecure": true }),
+            500,
+            "refused to go to 127.0.0.1:1: not https",
+        ),
+    ] {
+        let mut body = body;
+        body["stream"] = false.into();
+        let reply = app.post("/api/pull", body).await;
+        assert_eq!(reply.status, status);
+        assert!(reply.json()["error"].as_str().unwrap().contains(error), "{}", reply.text());
+    }
+}
+
+#[tokio::test]
 async fn blobs_appear_whole_or_not_at_all() {
     let app = TestApp::new();
     let path = format!("/api/blobs/{}", Digest::of(b"hello"));

@@ -10,6 +10,8 @@ pub struct PullRequest {
     pub model: String,
     pub name: String,
     pub insecure: bool,
+    /// Ours: where the model comes from, when its name does not say.
+    pub source: String,
     /// Taken and not used, as in Ollama.
     pub username: String,
     pub password: String,
@@ -20,6 +22,7 @@ decode_struct!(PullRequest as "api" "PullRequest" {
     "model" => model,
     "name" => name,
     "insecure" => insecure,
+    "source" => source,
     "username" => username,
     "password" => password,
     "stream" => stream,

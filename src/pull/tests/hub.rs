@@ -1,0 +1,341 @@
+//! Repositories on a hub that answers as Hugging Face's does: an API, files of git's from itself, those of LFS from
+//! another host.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+use axum::body::Bytes;
+use axum::http::{HeaderName, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse as _, Response};
+use serde_json::{Value, json};
+use sha1::Digest as _;
+
+use super::super::transfer::GitHash;
+use super::super::{PullEvent, Secret, SourceKind};
+use super::direct::{serve, tiny};
+use super::registry::{Registry, Seen, redirect};
+use super::{Bench, collect, only_forward};
+use crate::store::MediaType;
+use crate::types::{Digest, ModelName};
+
+const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
+/// Longer files are kept by LFS.
+const LFS: usize = 2000;
+
+fn oid(body: &[u8]) -> String {
+    let mut hash = GitHash::begin(body.len() as u64);
+    hash.update(body);
+    GitHash(hash.finalize().into()).to_string()
+}
+
+fn with(mut response: Response, headers: &[(&'static str, String)]) -> Response {
+    for (name, value) in headers {
+        response.headers_mut().insert(HeaderName::from_static(name), HeaderValue::from_str(value).unwrap());
+    }
+    response
+}
+
+/// What the hub says of a repository; what it then sends may be another thing.
+#[derive(Clone)]
+struct Content {
+    listed: BTreeMap<String, Bytes>,
+    served: BTreeMap<String, Bytes>,
+    /// Files in one answer of the list.
+    page: usize,
+}
+
+impl Content {
+    fn new(files: &[(&str, Bytes)]) -> Self {
+        let files: BTreeMap<_, _> = files.iter().map(|(path, body)| ((*path).to_owned(), body.clone())).collect();
+        Self { listed: files.clone(), served: files, page: 1000 }
+    }
+
+    fn entry(path: &str, body: &Bytes) -> Value {
+        let mut entry = json!({ "type": "file", "oid": oid(body), "size": body.len(), "path": path });
+        if body.len() > LFS {
+            let digest = Digest::of(body).hex();
+            entry["oid"] = json!("f".repeat(40));
+            entry["lfs"] = json!({ "oid": digest, "size": body.len(), "pointerSize": 134 });
+        }
+        entry
+    }
+
+    fn answer(&self, seen: &Seen, own: &str, store: &str) -> Response {
+        let Some(rest) = seen.path.strip_prefix("/api/models/Org/Repo/") else {
+            return self.file(seen, store);
+        };
+        if rest == "revision/main" || rest == format!("revision/{COMMIT}") {
+            let siblings: Vec<_> = self.listed.keys().map(|path| json!({ "rfilename": path })).collect();
+            let info = json!({ "id": "Org/Repo", "modelId": "Org/Repo", "sha": COMMIT, "private": false, "tags": [],
+                "downloads": 0, "likes": 0, "siblings": siblings });
+            return axum::Json(info).into_response();
+        }
+        if rest.starts_with("revision/") {
+            return with(StatusCode::NOT_FOUND.into_response(), &[("x-error-code", "RevisionNotFound".into())]);
+        }
+        let start: usize = seen.query.split("cursor=").nth(1).map_or(0, |start| start.parse().unwrap());
+        let mut page: Vec<_> = self.listed.iter().skip(start).map(|(path, body)| Self::entry(path, body)).collect();
+        page.truncate(self.page);
+        page.push(json!({ "type": "directory", "oid": "0".repeat(40), "size": 0, "path": "sub" }));
+        let next = start + self.page;
+        let answer = axum::Json(page).into_response();
+        if next >= self.listed.len() {
+            return answer;
+        }
+        with(answer, &[("link", format!("<{own}{}?recursive=true&cursor={next}>; rel=\"next\"", seen.path))])
+    }
+
+    fn file(&self, seen: &Seen, store: &str) -> Response {
+        let path = seen.path.strip_prefix(&format!("/Org/Repo/resolve/{COMMIT}/"));
+        let Some((path, body)) = path.and_then(|path| Some((path, self.listed.get(path)?))) else {
+            return with(StatusCode::NOT_FOUND.into_response(), &[("x-error-code", "EntryNotFound".into())]);
+        };
+        if body.len() > LFS {
+            return with(
+                redirect(302, &format!("{store}/{path}?signature=1")),
+                &[
+                    ("x-repo-commit", COMMIT.into()),
+                    ("x-linked-etag", format!("\"{}\"", Digest::of(body).hex())),
+                    ("x-linked-size", body.len().to_string()),
+                ],
+            );
+        }
+        let answer = serve(seen, &self.served[path]);
+        with(answer, &[("x-repo-commit", COMMIT.into()), ("etag", format!("\"{}\"", oid(body)))])
+    }
+}
+
+struct Hub {
+    site: Registry,
+    store: Registry,
+}
+
+impl Hub {
+    async fn new(content: &Content) -> Self {
+        let served = content.served.clone();
+        let store = Registry::new(move |seen| {
+            let body = &served[seen.path.trim_start_matches('/')];
+            with(serve(seen, body), &[("etag", "\"of-the-store\"".into())])
+        })
+        .await;
+        let (content, own, other) = (content.clone(), Arc::<Mutex<String>>::default(), store.url(""));
+        let told = own.clone();
+        let site = Registry::new(move |seen| content.answer(seen, &told.lock().unwrap(), &other)).await;
+        *own.lock().unwrap() = site.url("");
+        Self { site, store }
+    }
+
+    fn bench(&self) -> Bench {
+        Bench::with(|settings| {
+            settings.hub.endpoint = self.site.url("");
+            settings.hub.token = Some(Secret::new("hf_secret".into()));
+        })
+    }
+}
+
+async fn pull(bench: &Bench, text: &str) -> Result<Vec<PullEvent>, String> {
+    let (events, ended) = collect(bench.from(SourceKind::HuggingFace, text)).await;
+    ended.map(|()| events).map_err(|error| error.to_string())
+}
+
+/// A file with one tensor of so many numbers.
+fn weights(name: &str, count: usize) -> Bytes {
+    let header = json!({ name: { "dtype": "F32", "shape": [count], "data_offsets": [0, count * 4] } }).to_string();
+    let mut file = (header.len() as u64).to_le_bytes().to_vec();
+    file.extend_from_slice(header.as_bytes());
+    file.extend((0..count).flat_map(|number| (number as f32).to_le_bytes()));
+    file.into()
+}
+
+fn sharded() -> Content {
+    let names = ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"];
+    let index = json!({ "weight_map": { "a": names[0], "b": names[1] } }).to_string();
+    let config = json!({ "model_type": "qwen3", "hidden_size": 8, "max_position_embeddings": 64 }).to_string();
+    Content::new(&[
+        ("config.json", config.into()),
+        ("tokenizer.json", Bytes::from(format!("{{\"pad\":\"{}\"}}", "x".repeat(9000)))),
+        ("model.safetensors.index.json", index.into()),
+        (names[0], weights("a", 50_000)),
+        (names[1], weights("b", 1000)),
+        (".gitattributes", Bytes::from_static(b"*")),
+        ("pytorch_model.bin", Bytes::from_static(b"no")),
+    ])
+}
+
+#[tokio::test]
+async fn a_repository_becomes_a_safetensors_model() {
+    let content = Content { page: 3, ..sharded() };
+    let hub = Hub::new(&content).await;
+    let bench = hub.bench();
+    let events = pull(&bench, "Org/Repo").await.unwrap();
+    only_forward(&events);
+    assert_eq!(events.last(), Some(&PullEvent::Done));
+    let tag = bench.store().tags().get(&ModelName::parse("Org/Repo").unwrap()).unwrap();
+    let layers: Vec<_> = tag.manifest.layers_of(MediaType::File).collect();
+    assert_eq!((layers.len(), tag.manifest.layers.len()), (5, 5));
+    for layer in layers {
+        let body = &content.listed[layer.name.as_deref().unwrap()];
+        assert!(std::fs::read(bench.store().blobs().path(&layer.digest)).unwrap() == body[..]);
+    }
+    assert_eq!((bench.partials(), bench.puller.transfers_under_way()), (0, 0));
+
+    let token = |seen: &Seen| seen.header("authorization").map(str::to_owned);
+    assert!(hub.site.seen().iter().all(|seen| token(seen).as_deref() == Some("Bearer hf_secret")));
+    assert!(!hub.store.seen().is_empty() && hub.store.seen().iter().all(|seen| token(seen).is_none()));
+
+    // Nothing of it has changed, so nothing is fetched again.
+    let is_file = |seen: &&Seen| !seen.path.starts_with("/api/");
+    let before = (hub.store.seen().len(), hub.site.seen().iter().filter(is_file).count());
+    pull(&bench, "Org/Repo@main").await.unwrap();
+    assert_eq!((hub.store.seen().len(), hub.site.seen().iter().filter(is_file).count()), before);
+}
+
+#[tokio::test]
+async fn a_quantisation_of_a_repository() {
+    let other = Bytes::from_static(b"GGUF");
+    let content =
+        Content::new(&[("tiny-Q4_K_M.gguf", tiny()), ("tiny-Q8_0.gguf", other), ("config.json", "{}".into())]);
+    let hub = Hub::new(&content).await;
+    let bench = hub.bench();
+    pull(&bench, "hf.co/Org/Repo:Q4_K_M").await.unwrap();
+    let tag = bench.store().tags().get(&ModelName::parse("Org/Repo:Q4_K_M").unwrap()).unwrap();
+    assert_eq!(tag.manifest.layers[0].digest, Digest::of(&tiny()));
+    assert_eq!(tag.manifest.layers[0].media_type, MediaType::Model);
+    let error = pull(&bench, "Org/Repo:Q2_K").await.unwrap_err();
+    assert!(error.starts_with("Org/Repo on the hub: of its GGUF files none is Q2_K"), "{error}");
+
+    // The page about a file on the hub leads to the file, and the hub is shown our token.
+    let address = hub.site.url(&format!("/Org/Repo/blob/{COMMIT}/tiny-Q4_K_M.gguf"));
+    let before = hub.store.seen().len();
+    let (_, ended) = collect(bench.from(SourceKind::Direct, &address)).await;
+    ended.unwrap();
+    assert_eq!(hub.store.seen().len(), before + 1, "by the digest that the hub told it was known");
+    assert!(hub.site.seen().last().unwrap().header("authorization").is_some());
+}
+
+#[tokio::test]
+async fn every_file_is_held_to_its_hash() {
+    for (path, why) in [("config.json", "hash mismatch"), ("model-00002-of-00002.safetensors", "digest mismatch")] {
+        let mut content = sharded();
+        let mut body = content.listed[path].to_vec();
+        body[9] ^= 1;
+        content.served.insert(path.into(), body.into());
+        let hub = Hub::new(&content).await;
+        let bench = hub.bench();
+        let error = pull(&bench, "Org/Repo").await.unwrap_err();
+        assert!(error.starts_with(why), "{error}");
+        assert!(bench.store().tags().list().is_empty());
+        assert_eq!((bench.partials(), bench.puller.transfers_under_way()), (0, 0));
+    }
+}
+
+#[tokio::test]
+async fn files_that_make_no_model_go_again() {
+    let mut content = sharded();
+    let broken = Bytes::from(vec![255; 5000]);
+    content.listed.insert("model-00002-of-00002.safetensors".into(), broken);
+    let hub = Hub::new(&Content::new(&content.listed.iter().map(|(p, b)| (&**p, b.clone())).collect::<Vec<_>>())).await;
+    let bench = hub.bench();
+    let error = pull(&bench, "Org/Repo").await.unwrap_err();
+    assert!(error.contains("is not a sound safetensors file"), "{error}");
+    bench.is_empty();
+}
+
+#[tokio::test]
+async fn the_hub_says_no() {
+    let hub = Hub::new(&sharded()).await;
+    let error = pull(&hub.bench(), "Org/Repo@other").await.unwrap_err();
+    assert_eq!(error, "Org/Repo on the hub: it has no such revision");
+    for (status, code, why) in [
+        (401, "RepoNotFound", "there is no such repository, or it is private"),
+        (403, "GatedRepo", "its owner gives access"),
+        (401, "", "a token is read from HF_TOKEN"),
+        (503, "", "503: service unavailable"),
+    ] {
+        let refuse = move |_: &Seen| {
+            with(StatusCode::from_u16(status).unwrap().into_response(), &[("x-error-code", code.into())])
+        };
+        let site = Registry::new(refuse).await;
+        let bench = Bench::with(|settings| settings.hub.endpoint = site.url(""));
+        let error = pull(&bench, "qwen3-0.6b").await.unwrap_err();
+        assert!(error.contains(why), "{error}");
+        assert_eq!(site.seen().len(), if status == 503 { 4 } else { 1 });
+        assert_eq!(site.seen()[0].path, "/api/models/Qwen/Qwen3-0.6B/revision/main");
+        bench.is_empty();
+    }
+    let content = sharded();
+    let site = Registry::new(move |seen| match seen.path.starts_with("/api/") {
+        true => content.answer(seen, "", ""),
+        false => with(StatusCode::FORBIDDEN.into_response(), &[("x-error-code", "GatedRepo".into())]),
+    })
+    .await;
+    let bench = Bench::with(|settings| settings.hub.endpoint = site.url(""));
+    let error = pull(&bench, "Org/Repo").await.unwrap_err();
+    assert!(error.starts_with("Org/Repo on the hub: its owner gives access"), "{error}");
+    assert_eq!(bench.store().blobs().list(), []);
+
+    let bench = Bench::with(|settings| settings.hub.offline = true);
+    assert_eq!(pull(&bench, "a/b").await.unwrap_err(), "a/b on the hub: HF_HUB_OFFLINE is set");
+}
+
+#[tokio::test]
+async fn names_of_files_stay_in_their_folder() {
+    for path in ["..\\x.json", "x\n.json"] {
+        let mut content = sharded();
+        content.listed.insert(path.into(), "{}".into());
+        let hub = Hub::new(&content).await;
+        let bench = hub.bench();
+        let error = pull(&bench, "Org/Repo").await.unwrap_err();
+        assert!(error.contains("it has a file called"), "{error}");
+        bench.is_empty();
+    }
+}
+
+#[tokio::test]
+async fn what_other_tools_have_fetched_is_copied() {
+    let content = sharded();
+    let hub = Hub::new(&content).await;
+    let cache = tempfile::tempdir().unwrap();
+    let blobs = cache.path().join("models--Org--Repo").join("blobs");
+    std::fs::create_dir_all(&blobs).unwrap();
+    let weights = "model-00001-of-00002.safetensors";
+    for (path, body) in &content.listed {
+        let name = if body.len() > LFS { Digest::of(body).hex() } else { oid(body) };
+        // One that is cut, one that is wrong, one that is no file.
+        match path.as_str() {
+            "tokenizer.json" => std::fs::write(blobs.join(name), &body[1..]).unwrap(),
+            "config.json" => std::fs::write(blobs.join(name), vec![b' '; body.len()]).unwrap(),
+            "model.safetensors.index.json" => std::fs::create_dir(blobs.join(name)).unwrap(),
+            _ => std::fs::write(blobs.join(name), body).unwrap(),
+        }
+    }
+    let bench = Bench::with(|settings| {
+        settings.hub.endpoint = hub.site.url("");
+        settings.hub.cache = Some(cache.path().to_owned());
+    });
+    only_forward(&pull(&bench, "Org/Repo").await.unwrap());
+    let tag = bench.store().tags().get(&ModelName::parse("Org/Repo").unwrap()).unwrap();
+    for layer in tag.manifest.layers_of(MediaType::File) {
+        assert_eq!(layer.digest, Digest::of(&content.listed[layer.name.as_deref().unwrap()]));
+    }
+    let fetched: Vec<String> =
+        hub.site.seen().iter().filter_map(|seen| Some(seen.path.split(COMMIT).nth(1)?.to_owned())).collect();
+    assert!(!fetched.iter().any(|path| path.ends_with(weights)), "{fetched:?}");
+    for path in ["/tokenizer.json", "/config.json", "/model.safetensors.index.json"] {
+        assert!(fetched.iter().any(|fetched| fetched == path), "{path}: {fetched:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_token_from_its_file() {
+    let hub = Hub::new(&sharded()).await;
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("token");
+    std::fs::write(&file, "hf_file\n").unwrap();
+    let bench = Bench::with(|settings| {
+        settings.hub.endpoint = hub.site.url("/");
+        settings.hub.token_file = Some(file);
+    });
+    pull(&bench, "Org/Repo").await.unwrap();
+    assert!(hub.site.seen().iter().all(|seen| seen.headers[header::AUTHORIZATION] == "Bearer hf_file"));
+}
