@@ -65,7 +65,7 @@ impl Puller {
                         let mut tick = tokio::time::interval(puller.settings().tick);
                         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
                         let mut completed = 0;
-                        let digest = loop {
+                        loop {
                             let ended = tokio::select! {
                                 ended = flight.wait() => Some(ended),
                                 _ = tick.tick() => None,
@@ -75,8 +75,7 @@ impl Puller {
                             }
                             completed = flight.completed().max(completed);
                             yield event(completed);
-                        };
-                        digest
+                        }
                     }
                 };
                 pins.push(store.pin(digest));
