@@ -171,7 +171,7 @@ mod tests {
     fn a_complaint_names_no_folder() {
         for (line, shown) in [
             (
-                "/root/x/llama-model.cpp:1330: GGML_ASSERT(a / b) failed",
+                "/build/x/llama-model.cpp:1330: GGML_ASSERT(a / b) failed",
                 "llama-model.cpp:1330: GGML_ASSERT(a / b) failed",
             ),
             ("error: cannot open /a/b", "error: cannot open /a/b"),
