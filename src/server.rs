@@ -52,6 +52,7 @@ pub enum ServerError {
 /// Puts the rooms together.
 fn compose(config: &Config) -> Result<AppState, ServerError> {
     let store = Store::open(&config.models)?;
+    let store = if config.no_prune { store.keep_replaced() } else { store };
     let engine =
         ProcessEngine::of_this_program().map_err(|source| ServerError::System { what: "find this program", source })?;
     let quantizer =
@@ -138,7 +139,7 @@ pub async fn serve(config: Config, only: Vec<Endpoint>) -> Result<(), ServerErro
         writeln!(std::io::stderr(), "hanzod is listening on http://{address}").ok();
     }
     if !config.no_prune {
-        sweep(&config);
+        sweep(state.store.clone());
     }
 
     let (stop, stopped) = watch::channel(false);
@@ -199,10 +200,9 @@ async fn listen(endpoint: &Endpoint) -> Result<(TcpListener, SocketAddr), Server
 }
 
 /// Removes old files that nothing names, behind the server's back.
-fn sweep(config: &Config) {
-    let models = config.models.clone();
+fn sweep(store: Store) {
     tokio::task::spawn_blocking(move || {
-        let freed = Store::open(&models).map(|store| store.sweep()).unwrap_or(0);
+        let freed = store.sweep();
         if freed > 0 {
             tracing::info!(freed_bytes = freed, "files that no model uses were removed");
         }

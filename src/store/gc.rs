@@ -159,6 +159,9 @@ mod tests {
         assert!(store.blobs().size(&pinned).is_some());
         drop(pin);
 
+        tag(&store.clone().keep_replaced(), "three", b"new");
+        assert!(store.blobs().size(&own).is_some(), "unless they are to stay");
+        tag(&store, "three", b"own");
         tag(&store, "three", b"newer");
         assert!(store.blobs().size(&own).is_none(), "a replaced model's blobs go");
         assert_eq!(store.tags().list().len(), 1);

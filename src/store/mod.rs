@@ -42,6 +42,8 @@ use crate::types::ModelName;
 #[derive(Clone, Debug)]
 pub struct Store {
     inner: Arc<Inner>,
+    /// A replaced model's blobs stay.
+    keeps_replaced: bool,
 }
 
 #[derive(Debug)]
@@ -66,7 +68,13 @@ impl Store {
         let tags = Tags::new(layout.clone());
         Ok(Self {
             inner: Arc::new(Inner { layout, blobs, tags, pins: gc::Pins::default(), heads: heads::Heads::default() }),
+            keeps_replaced: false,
         })
+    }
+
+    /// The same store, in which a model that replaces another leaves the other's blobs alone.
+    pub fn keep_replaced(self) -> Self {
+        Self { keeps_replaced: true, ..self }
     }
 
     pub fn layout(&self) -> &Layout {
@@ -94,6 +102,7 @@ impl Store {
             }
         }
         self.inner.tags.put(name, manifest)?;
+        let former = former.filter(|_| !self.keeps_replaced);
         former.map_or(Ok(0), |former| self.collect(&former.manifest))
     }
 
