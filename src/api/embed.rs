@@ -32,7 +32,7 @@ pub async fn embed(state: &AppState, name: &ModelName, wish: Wish, texts: Texts)
     let known = find(state, name)
         .await?
         .ok_or_else(|| ApiError::NotFound(format!("model {:?} not found, try pulling it first", wish.asked)))?;
-    let (_, wanted) = wanted(state, &known, &wish.options, wish.keep_alive).await?;
+    let (options, wanted) = wanted(state, &known, &wish.options, wish.keep_alive).await?;
     let lease = state.scheduler.acquire(wanted).await?;
     if texts.inputs.is_empty() {
         return Ok(Embedded { load: lease.load_duration(), ..Embedded::default() });
@@ -47,10 +47,13 @@ pub async fn embed(state: &AppState, name: &ModelName, wish: Wish, texts: Texts)
         0 => report.context_length,
         trained => report.context_length.min(trained),
     };
+    // The runner may have more room than the request wants, and a request may want none: zero counts when it is said.
+    let said = wish.options.get("num_ctx").is_some_and(|value| !value.is_null());
+    let asked = if said || options.load.num_ctx != 0 { options.load.num_ctx } else { i64::MAX };
     let request = EmbedRequest {
         inputs: texts.inputs,
         truncate: wish.truncate.unwrap_or(true),
-        max_tokens: i64::try_from(limit).unwrap_or(i64::MAX),
+        max_tokens: i64::try_from(limit).unwrap_or(i64::MAX).min(asked),
     };
     let mut reply = lease.runner().embed(request).await?;
     for vector in &mut reply.vectors {

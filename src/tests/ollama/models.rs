@@ -86,6 +86,11 @@ async fn vectors() {
         (reply.status, reply.text().as_str()),
         (400, "{\"error\":\"the input length exceeds the context length\"}")
     );
+    for (num_ctx, status) in [(8, 200), (4, 400), (0, 400)] {
+        let options = json!({ "num_ctx": num_ctx });
+        let request = json!({ "model": "embed", "input": "a b c", "truncate": false, "options": options });
+        assert_eq!(app.post("/api/embed", request).await.status, status, "the context that is asked for: {num_ctx}");
+    }
     let request = json!({ "model": "embed", "input": "a", "encoding_format": "base64" });
     let reply = app.post("/v1/embeddings", request).await.json();
     assert_eq!(reply["data"][0]["embedding"], "mpkZPwAAAADNzEw/");
