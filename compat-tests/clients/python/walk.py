@@ -203,7 +203,7 @@ def _(base):
 
 @step("openai: chat")
 def _(base):
-    reply = openai_client(base).chat.completions.create(model="tiny", messages=ASK_PING, reasoning_effort="none")
+    reply = openai_client(base).chat.completions.create(model="tiny", messages=ASK_PING, reasoning_effort="none", temperature=0)
     same((reply.choices[0].message.content, reply.choices[0].finish_reason), ("Pong", "stop"))
     same(reply.usage.total_tokens, reply.usage.prompt_tokens + reply.usage.completion_tokens)
 
@@ -211,7 +211,7 @@ def _(base):
 @step("openai: chat, streamed, with usage")
 def _(base):
     parts = list(openai_client(base).chat.completions.create(
-        model="tiny", messages=ASK_COUNT, reasoning_effort="none", stream=True, stream_options={"include_usage": True}))
+        model="tiny", messages=ASK_COUNT, reasoning_effort="none", temperature=0, stream=True, stream_options={"include_usage": True}))
     same("".join(part.choices[0].delta.content or "" for part in parts if part.choices), COUNT)
     same([part.choices[0].finish_reason for part in parts if part.choices][-1], "stop")
     assert parts[-1].usage.completion_tokens > 0, parts[-1]
@@ -220,20 +220,20 @@ def _(base):
 @step("openai: tools, and their result")
 def _(base):
     client = openai_client(base)
-    reply = client.chat.completions.create(model="tiny", messages=ASK_WEATHER, tools=[TOOL], reasoning_effort="none")
+    reply = client.chat.completions.create(model="tiny", messages=ASK_WEATHER, tools=[TOOL], reasoning_effort="none", temperature=0)
     message = reply.choices[0].message
     call, = message.tool_calls
     same((call.function.name, json.loads(call.function.arguments), reply.choices[0].finish_reason),
          ("get_current_weather", WEATHER, "tool_calls"))
     result = {"role": "tool", "tool_call_id": call.id, "content": "22 degrees"}
-    reply = client.chat.completions.create(model="tiny", messages=[*ASK_WEATHER, message, result], tools=[TOOL], reasoning_effort="none")
+    reply = client.chat.completions.create(model="tiny", messages=[*ASK_WEATHER, message, result], tools=[TOOL], reasoning_effort="none", temperature=0)
     same(reply.choices[0].message.content, ANSWER_WEATHER)
 
 
 @step("openai: structured output")
 def _(base):
     reply = openai_client(base).chat.completions.create(
-        model="tiny", messages=ASK_PERSON, reasoning_effort="none",
+        model="tiny", messages=ASK_PERSON, reasoning_effort="none", temperature=0,
         response_format={"type": "json_schema", "json_schema": {"name": "person", "schema": SCHEMA}})
     same(json.loads(reply.choices[0].message.content), PERSON)
 
@@ -241,7 +241,7 @@ def _(base):
 @step("openai: responses")
 def _(base):
     try:
-        reply = openai_client(base).responses.create(model="tiny", input="Ping", reasoning={"effort": "none"})
+        reply = openai_client(base).responses.create(model="tiny", input="Ping", reasoning={"effort": "none"}, temperature=0)
     except openai.NotFoundError as error:
         if error.type is None:  # no route, rather than no model
             raise LeftOut("the server has no /v1/responses") from error
