@@ -28,8 +28,8 @@ struct Patience {
 
 /// While answers are being read.
 const READ: Patience = Patience { time: Duration::from_millis(200), least: 16 };
-/// While nobody reads yet.
-const UNREAD: Patience = Patience { time: Duration::from_secs(1), least: 128 };
+/// While nobody reads yet: long enough for whole batches, which use the weights best, short enough to hear a cancel.
+const UNREAD: Patience = Patience { time: Duration::from_secs(3), least: 128 };
 
 /// A request under way, or waiting for a slot.
 struct Job {
@@ -322,7 +322,7 @@ mod tests {
         let mut pace = Pace::new(512);
         assert_eq!((pace.room(0), pace.room(2)), (512, 510));
         pace.learn(512, Duration::from_millis(2560));
-        assert_eq!((pace.room(0), pace.room(2)), (200, 40));
+        assert_eq!((pace.room(0), pace.room(2)), (512, 40));
         pace.learn(512, Duration::from_secs(3600));
         assert_eq!((pace.room(0), pace.room(2)), (128, 16));
         assert_eq!(Pace::new(64).room(0), 64);
