@@ -9,11 +9,6 @@ use tracing_subscriber::EnvFilter;
 use hanzod::cli::Cli;
 
 fn main() -> ExitCode {
-    let missing = hanzod::cpu::missing();
-    if !missing.is_empty() {
-        eprintln!("Error: this build needs a processor with {}: build hanzod on this machine", missing.join(", "));
-        return ExitCode::FAILURE;
-    }
     let cli = Cli::parse();
     log(&cli);
     let done = if cli.is_runner() { hanzod::engine::child::main().map_err(anyhow::Error::from) } else { run(cli) };
