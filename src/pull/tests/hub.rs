@@ -68,7 +68,7 @@ impl Content {
             let siblings: Vec<_> = self.listed.keys().map(|path| json!({ "rfilename": path })).collect();
             let info = json!({ "id": "Org/Repo", "modelId": "Org/Repo", "sha": COMMIT, "private": false, "tags": [],
                 "downloads": 0, "likes": 0, "siblings": siblings });
-            return axum::Json(info).into_response();
+            return info.to_string().into_response();
         }
         if rest.starts_with("revision/") {
             return with(StatusCode::NOT_FOUND.into_response(), &[("x-error-code", "RevisionNotFound".into())]);
@@ -78,7 +78,7 @@ impl Content {
         page.truncate(self.page);
         page.push(json!({ "type": "directory", "oid": "0".repeat(40), "size": 0, "path": "sub" }));
         let next = start + self.page;
-        let answer = axum::Json(page).into_response();
+        let answer = serde_json::Value::from(page).to_string().into_response();
         if next >= self.listed.len() {
             return answer;
         }
