@@ -18,7 +18,7 @@ mod tests;
 
 pub use error::{CreateError, CreateErrorKind};
 pub use quantize::{NO_DIGEST, Quantization, Quantized, quantizations};
-pub use request::{CreateFile, CreateInfo, CreateRequest};
+pub use request::{CreateFile, CreateInfo, CreateRequest, Remote};
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -117,7 +117,8 @@ fn check(store: &Store, request: &CreateRequest) -> Result<(Option<Model>, Given
 /// The model to start from.
 fn base(store: &Store, request: &CreateRequest) -> Result<Option<Model>, CreateError> {
     let Some(from) = &request.from else {
-        return if request.files.is_empty() { Err(CreateError::NoSource) } else { Ok(None) };
+        let nothing = request.files.is_empty() && request.remote.is_none();
+        return if nothing { Err(CreateError::NoSource) } else { Ok(None) };
     };
     match store.model(from) {
         Err(StoreError::NotFound(_)) => Err(CreateError::FromNotFound(from.clone())),
@@ -140,6 +141,16 @@ struct Given {
 
 impl Given {
     fn read(store: &Store, request: &CreateRequest, base: Option<&Model>) -> Result<Self, CreateError> {
+        let remote = request.remote.is_some() || base.is_some_and(Model::is_remote);
+        if remote && !request.drafts.is_empty() {
+            return Err(CreateError::RemoteDraft);
+        }
+        if remote && !(request.files.is_empty() && request.adapters.is_empty()) {
+            return Err(CreateError::RemoteFiles);
+        }
+        if request.remote.is_some() {
+            return Ok(Self::nothing());
+        }
         if request.files.iter().any(|file| file.path().ends_with(".safetensors")) {
             if base.is_some() || !request.adapters.is_empty() || !request.drafts.is_empty() {
                 return Err(CreateError::Files("safetensors files must be given alone".to_owned()));
@@ -147,6 +158,18 @@ impl Given {
             return Self::read_safetensors(store, &request.files);
         }
         Self::read_gguf(store, request, base)
+    }
+
+    fn nothing() -> Self {
+        let facts = Facts::default();
+        Self {
+            layers: Vec::new(),
+            facts,
+            weights: Vec::new(),
+            drafts: Vec::new(),
+            draft_type: None,
+            events: Vec::new(),
+        }
     }
 
     fn read_safetensors(store: &Store, files: &[CreateFile]) -> Result<Self, CreateError> {
@@ -258,6 +281,10 @@ fn config(request: &CreateRequest, base: Option<&Model>, facts: &Facts) -> Model
     set(&mut config.renderer, &request.renderer);
     set(&mut config.parser, &request.parser);
     set(&mut config.requires, &request.requires);
+    if let Some(remote) = &request.remote {
+        remote.model.clone_into(&mut config.remote_model);
+        remote.host.clone_into(&mut config.remote_host);
+    }
     set(&mut config.base_name, info.base_name.as_deref().unwrap_or_default());
     for capabilities in [&facts.capabilities, &info.capabilities] {
         if !capabilities.is_empty() {
