@@ -26,6 +26,8 @@ use std::path::PathBuf;
 
 use serde_json::{Map, Value};
 
+use crate::prompt::detect::{ChatTexts, detect};
+use crate::prompt::named::Named;
 use crate::store::{
     Descriptor, Manifest, MediaType, Model, ModelConfig, ModelFormat, Pin, Store, StoreError, message_layer,
 };
@@ -40,6 +42,8 @@ pub enum CreateEvent {
     ParsingSafetensors,
     UsingLayer(Digest),
     CreatingLayer(Digest),
+    /// The weights' own chat template is that of a format that is known by this name.
+    DetectedTemplate(&'static str),
     WritingManifest,
     Success,
 }
@@ -51,6 +55,7 @@ impl fmt::Display for CreateEvent {
             Self::ParsingSafetensors => f.write_str("parsing safetensors"),
             Self::UsingLayer(digest) => write!(f, "using existing layer {digest}"),
             Self::CreatingLayer(digest) => write!(f, "creating new layer {digest}"),
+            Self::DetectedTemplate(name) => write!(f, "using autodetected template {name}"),
             Self::WritingManifest => f.write_str("writing manifest"),
             Self::Success => f.write_str("success"),
         }
@@ -73,6 +78,7 @@ pub fn create(
     if base.is_none() {
         use_builtin(&mut request, &given.facts.family);
     }
+    let detected = detected(&mut request, base.as_ref(), &given);
     let config = config(&request, base.as_ref(), &given.facts);
 
     // of files that were quantised clients have been told by now
@@ -90,6 +96,9 @@ pub fn create(
     given.layers.into_iter().for_each(|layer| layers.add(layer));
     quantized.into_iter().for_each(|layer| layers.substitute(layer));
     write_texts(&mut layers, &request, base.as_ref().map(|base| &base.parameters))?;
+    if let Some(Named { name, .. }) = detected {
+        layers.tell(&MediaType::Template, &CreateEvent::DetectedTemplate(name));
+    }
     let config = layers.config(&config.to_bytes())?;
 
     let (layers, told, _pins) = layers.finish();
@@ -136,6 +145,8 @@ struct Given {
     drafts: Vec<PathBuf>,
     /// The quantisation of the draft model, if there is one.
     draft_type: Option<String>,
+    /// The chat template that came with the files' weights.
+    chat: Option<ChatTexts>,
     events: Vec<CreateEvent>,
 }
 
@@ -161,15 +172,11 @@ impl Given {
     }
 
     fn nothing() -> Self {
-        let facts = Facts::default();
-        Self {
-            layers: Vec::new(),
-            facts,
-            weights: Vec::new(),
-            drafts: Vec::new(),
-            draft_type: None,
-            events: Vec::new(),
-        }
+        Self::of(Vec::new(), Facts::default(), Vec::new())
+    }
+
+    fn of(layers: Vec<Descriptor>, facts: Facts, events: Vec<CreateEvent>) -> Self {
+        Self { layers, facts, weights: Vec::new(), drafts: Vec::new(), draft_type: None, chat: None, events }
     }
 
     fn read_safetensors(store: &Store, files: &[CreateFile]) -> Result<Self, CreateError> {
@@ -178,8 +185,7 @@ impl Given {
         files.sort_unstable();
         let layer = |file: &CreateFile| weights::layer(store, MediaType::File, file, Some(file.path().to_owned()));
         let layers = files.into_iter().map(layer).collect::<Result<_, _>>()?;
-        let events = vec![CreateEvent::ParsingSafetensors];
-        Ok(Self { layers, facts, weights: Vec::new(), drafts: Vec::new(), draft_type: None, events })
+        Ok(Self::of(layers, facts, vec![CreateEvent::ParsingSafetensors]))
     }
 
     fn read_gguf(store: &Store, request: &CreateRequest, base: Option<&Model>) -> Result<Self, CreateError> {
@@ -219,6 +225,7 @@ impl Given {
             facts,
             weights,
             drafts: drafts.iter().map(|draft| draft.gguf.path().to_owned()).collect(),
+            chat: models.first().and_then(|gguf| weights::chat_texts(gguf)),
             draft_type: drafts.first().map(|draft| draft.gguf.file_type().to_owned()),
             events: vec![CreateEvent::ParsingGguf; files.len() + adapters.len() + drafts.len()],
             layers,
@@ -260,6 +267,21 @@ fn use_builtin(request: &mut CreateRequest, family: &str) {
             request.parameters.entry("stop").or_insert_with(|| serde_json::json!(["<turn|>"]));
         }
     }
+}
+
+/// Takes the format that the files' chat template writes for the request's own, where it asks for none.
+fn detected(request: &mut CreateRequest, base: Option<&Model>, given: &Given) -> Option<&'static Named> {
+    let asks = [&request.template, &request.renderer, &request.parser].into_iter().any(|text| !text.is_empty());
+    let adapted = given.layers.iter().any(|layer| layer.media_type == MediaType::Adapter);
+    if asks || adapted || base.is_some() {
+        return None;
+    }
+    let named = detect(given.chat.as_ref()?)?;
+    named.template.clone_into(&mut request.template);
+    if !named.stop.is_empty() {
+        request.parameters.entry("stop").or_insert_with(|| named.stop.into());
+    }
+    Some(named)
 }
 
 /// The base's config, then what the weights say, then what the client says.
