@@ -230,6 +230,7 @@ mod tests {
                 "phi-3",
                 "{% for m in messages %}{{ '<|' ~ m.role ~ '|>\n' ~ m.content ~ '<|end|>\n' }}{% endfor %}{{ '<|assistant|>\n' }}".to_owned(),
             ),
+            ("phi-3", frames("", "<|user|>\nTEXT<|end|>\n", "<|assistant|>\nTEXT<|end|>\n", "<|assistant|>\n")),
             (
                 "solar-instruct",
                 frames("### System:\nTEXT\n\n", "### User:\nTEXT\n\n", "### Assistant:\nTEXT", "### Assistant:\n"),

@@ -24,11 +24,12 @@ const GEMMA: &str = "{{ if or .System .Prompt }}<start_of_turn>user\n{{ if .Syst
                      <end_of_turn>\n{{ end }}<start_of_turn>model\n{{ .Response }}<end_of_turn>\n";
 const FALCON: &[&str] = &["User:", "Assistant:"];
 const MISTRAL: &[&str] = &["[INST]", "[/INST]"];
+const PHI: &[&str] = &["<|end|>", "<|system|>", "<|user|>", "<|assistant|>"];
 const SOLAR: &[&str] = &["### System:", "### User:", "### Assistant"];
 const VICUNA: &[&str] = &[];
 
 /// The names and their stop strings are Ollama's; the first that fits counts.
-pub static NAMED: [Named; 24] = [
+pub static NAMED: [Named; 25] = [
     named(
         "alfred",
         &["<start_system>", "<end_message>", "<start_user>", "<start_assistant>"],
@@ -126,8 +127,14 @@ pub static NAMED: [Named; 24] = [
     ),
     named(
         "phi-3",
-        &["<|end|>", "<|system|>", "<|user|>", "<|assistant|>"],
+        PHI,
         "{{ if .System }}<|system|>\n{{ .System }}<|end|>\n{{ end }}{{ if .Prompt }}<|user|>\n{{ .Prompt }}<|end|>\n{{ end }}\
+         <|assistant|>\n{{ .Response }}<|end|>\n",
+    ),
+    named(
+        "phi-3",
+        PHI,
+        "{{ if or .System .Prompt }}<|user|>\n{{ if .System }}{{ .System }}\n\n{{ end }}{{ .Prompt }}<|end|>\n{{ end }}\
          <|assistant|>\n{{ .Response }}<|end|>\n",
     ),
     named(
