@@ -6,6 +6,7 @@
 //! Invariant: all that was asked is checked before anything is written, and the model appears, whole, with its
 //! manifest.
 
+mod detected;
 mod error;
 mod layers;
 mod quantize;
@@ -26,7 +27,7 @@ use std::path::PathBuf;
 
 use serde_json::{Map, Value};
 
-use crate::prompt::detect::{ChatTexts, detect};
+use crate::prompt::detect::ChatTexts;
 use crate::prompt::named::Named;
 use crate::store::{
     Descriptor, Manifest, MediaType, Model, ModelConfig, ModelFormat, Pin, Store, StoreError, message_layer,
@@ -78,7 +79,7 @@ pub fn create(
     if base.is_none() {
         use_builtin(&mut request, &given.facts.family);
     }
-    let detected = detected(&mut request, base.as_ref(), &given);
+    let detected = detected::detected(&mut request, base.as_ref(), &given);
     let config = config(&request, base.as_ref(), &given.facts);
 
     // of files that were quantised clients have been told by now
@@ -267,21 +268,6 @@ fn use_builtin(request: &mut CreateRequest, family: &str) {
             request.parameters.entry("stop").or_insert_with(|| serde_json::json!(["<turn|>"]));
         }
     }
-}
-
-/// Takes the format that the files' chat template writes for the request's own, where it asks for none.
-fn detected(request: &mut CreateRequest, base: Option<&Model>, given: &Given) -> Option<&'static Named> {
-    let asks = [&request.template, &request.renderer, &request.parser].into_iter().any(|text| !text.is_empty());
-    let adapted = given.layers.iter().any(|layer| layer.media_type == MediaType::Adapter);
-    if asks || adapted || base.is_some() {
-        return None;
-    }
-    let named = detect(given.chat.as_ref()?)?;
-    named.template.clone_into(&mut request.template);
-    if !named.stop.is_empty() {
-        request.parameters.entry("stop").or_insert_with(|| named.stop.into());
-    }
-    Some(named)
 }
 
 /// The base's config, then what the weights say, then what the client says.

@@ -6,27 +6,27 @@ use super::*;
 use crate::store::Capability;
 use crate::types::{Message, ModelName};
 
-const TEMPLATE: &str = "{{ .System }}|{{ .Prompt }}|{{ .Response }}";
+pub(super) const TEMPLATE: &str = "{{ .System }}|{{ .Prompt }}|{{ .Response }}";
 
-struct Place {
+pub(super) struct Place {
     _folder: tempfile::TempDir,
     store: Store,
 }
 
-fn tiny(path: &str) -> Vec<u8> {
+pub(super) fn tiny(path: &str) -> Vec<u8> {
     std::fs::read(format!("{}/compat-tests/models/tiny/{path}", env!("CARGO_MANIFEST_DIR"))).unwrap()
 }
 
-fn request(name: &str) -> CreateRequest {
+pub(super) fn request(name: &str) -> CreateRequest {
     CreateRequest::new(ModelName::parse(name).unwrap())
 }
 
-fn object(value: Value) -> Map<String, Value> {
+pub(super) fn object(value: Value) -> Map<String, Value> {
     value.as_object().unwrap().clone()
 }
 
 impl Place {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(folder.path()).unwrap();
         Self { _folder: folder, store }
@@ -42,17 +42,17 @@ impl Place {
         place
     }
 
-    fn file(&self, path: &str, content: &[u8]) -> CreateFile {
+    pub(super) fn file(&self, path: &str, content: &[u8]) -> CreateFile {
         let digest = self.store.blobs().put(content).unwrap();
         CreateFile::new(path, &digest.to_string()).unwrap()
     }
 
-    fn create(&self, request: CreateRequest) -> Result<Vec<String>, CreateError> {
+    pub(super) fn create(&self, request: CreateRequest) -> Result<Vec<String>, CreateError> {
         let mut said = Vec::new();
         create(&self.store, request, |event| said.push(event.to_string())).map(|()| said)
     }
 
-    fn model(&self, name: &str) -> Model {
+    pub(super) fn model(&self, name: &str) -> Model {
         self.store.model(&ModelName::parse(name).unwrap()).unwrap()
     }
 
@@ -346,7 +346,7 @@ fn from_a_safetensors_folder() {
 }
 
 /// A GGUF file of these metadata and one small tensor.
-fn head(texts: &[(&str, &str)], numbers: &[(&str, u16)]) -> Vec<u8> {
+pub(super) fn head(texts: &[(&str, &str)], numbers: &[(&str, u16)]) -> Vec<u8> {
     let mut file = b"GGUF\x03\0\0\0".to_vec();
     let text = |file: &mut Vec<u8>, text: &str| {
         file.extend_from_slice(&(text.len() as u64).to_le_bytes());
@@ -370,47 +370,4 @@ fn head(texts: &[(&str, &str)], numbers: &[(&str, u16)]) -> Vec<u8> {
     }
     file.resize(file.len().next_multiple_of(32) + 32, 0);
     file
-}
-
-#[test]
-fn a_chat_template_of_a_known_format_becomes_a_template() {
-    let place = Place::new();
-    let jinja = "{% for m in messages %}{{ '<|im_start|>' + m.role + '\\n' + m.content + '<|im_end|>\\n' }}{% endfor %}\
-                 {{ '<|im_start|>assistant\\n' }}";
-    let weights = |jinja: &str| head(&[("general.architecture", "llama"), ("tokenizer.chat_template", jinja)], &[]);
-    let file = place.file("m.gguf", &weights(jinja));
-    let asked = |name: &str| CreateRequest { files: vec![file.clone()], ..request(name) };
-    let said = place.create(asked("found")).unwrap();
-    assert_eq!((said.len(), said[2].as_str()), (6, "using autodetected template chatml"), "{said:?}");
-    let found = place.model("found");
-    assert!(found.template.unwrap().contains("<|im_start|>assistant"));
-    assert_eq!(found.parameters, object(json!({ "stop": ["<|im_start|>", "<|im_end|>"] })));
-
-    let parameters = object(json!({ "stop": ["x"], "seed": 1 }));
-    place.create(CreateRequest { parameters: parameters.clone(), ..asked("stopped") }).unwrap();
-    let stopped = place.model("stopped");
-    assert_eq!((stopped.parameters, stopped.template.is_some()), (parameters, true), "the client's own go before");
-    // what is made of the model has what it had, and is asked nothing anew
-    let from = Some(ModelName::parse("found").unwrap());
-    let said = place.create(CreateRequest { from, ..request("other") }).unwrap();
-    assert!(said.iter().all(|line| !line.contains("autodetected")) && place.model("other").template.is_some());
-
-    let adapter = head(&[("general.architecture", "llama"), ("general.type", "adapter")], &[]);
-    let adapters = vec![place.file("a.gguf", &adapter)];
-    for made in [
-        CreateRequest { template: TEMPLATE.to_owned(), ..asked("a") },
-        CreateRequest { renderer: "qwen3-coder".to_owned(), ..asked("b") },
-        CreateRequest { parser: "qwen3-coder".to_owned(), ..asked("c") },
-        CreateRequest { adapters, ..asked("d") },
-        CreateRequest {
-            files: vec![place.file("n.gguf", &weights(&jinja.replace("im_end", "im_off")))],
-            ..request("e")
-        },
-        CreateRequest { files: vec![place.file("t.gguf", &tiny("tiny-q8_0.gguf"))], ..request("f") },
-    ] {
-        let name = made.name.clone();
-        let said = place.create(made).unwrap();
-        assert!(said.iter().all(|line| !line.contains("autodetected")), "{name}");
-        assert!(!place.model(name.model()).parameters.contains_key("stop"), "{name}");
-    }
 }
