@@ -75,4 +75,8 @@ async fn what_cannot_be_unpacked_is_refused() {
     let most = packed(&most, &[CParameter::window_log(23)]).await;
     assert_eq!(post(&app, "/v1/chat/completions", "zstd", most).await.status, 200);
     assert_eq!(post(&app, "/v1/chat/completions", "zstd", "").await.status, 400);
+    // frames that hold nothing, without end
+    let skipped = Bytes::from([&b"\x50\x2a\x4d\x18\x00\x00\x10\x00"[..], &[0; 1 << 20]].concat());
+    let endless = stream::repeat_with(move || Ok::<_, std::io::Error>(skipped.clone()));
+    assert_eq!(post(&app, "/v1/chat/completions", "zstd", Body::from_stream(endless)).await.status, 400);
 }

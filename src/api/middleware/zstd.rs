@@ -23,6 +23,8 @@ use crate::api::extract::Upload;
 const WINDOW_LOG: u32 = 23;
 /// Bytes that may come out.
 const LARGEST: usize = 20 << 20;
+/// And that may go in: what cannot be packed grows a little, and frames of nothing could go on for ever.
+const LARGEST_PACKED: u64 = LARGEST as u64 + (1 << 20);
 
 pub async fn unpack(request: Request, next: Next) -> Response {
     let here = request.method() == Method::POST && request.uri().path().starts_with("/v1/");
@@ -50,7 +52,7 @@ async fn decode(body: Body) -> Result<Vec<u8>, ApiError> {
         let bytes = upload.next().await.map_err(io::Error::other)?;
         Ok::<_, io::Error>(bytes.map(|bytes| (bytes, upload)))
     });
-    let reader = StreamReader::new(Box::pin(pieces));
+    let reader = StreamReader::new(Box::pin(pieces)).take(LARGEST_PACKED);
     let mut decoder = ZstdDecoder::with_params(reader, &[DParameter::window_log_max(WINDOW_LOG)]);
     decoder.multiple_members(true);
     let mut plain = Vec::new();
