@@ -10,3 +10,4 @@ mod spec;
 mod structured;
 mod util;
 mod v1;
+mod zstd;
