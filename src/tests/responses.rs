@@ -58,6 +58,29 @@ async fn text_and_a_call_both_come() {
 }
 
 #[tokio::test]
+async fn a_tool_with_a_form_of_its_own_is_called_with_a_text() {
+    let app = TestApp::with_tiny().await;
+    app.engine.script(Script::Say(vec![
+        "<tool_call>\n{\"name\": \"patch\", \"arguments\": {\"input\": \"a\\nb\"}}\n</tool_call>",
+    ]));
+    let form = json!({ "type": "grammar", "syntax": "lark", "definition": "start: /a/" });
+    let tools = json!([{ "type": "custom", "name": "patch", "format": form }]);
+    let whole = app.post("/v1/responses", ask(json!({ "tools": tools }))).await.json();
+    let call = &whole["output"][0];
+    assert_eq!((&call["type"], &call["input"]), (&json!("custom_tool_call"), &json!("a\nb")));
+    let events = stream(&app, json!({ "tools": tools })).await;
+    let input = |event: &&Value| event["type"].as_str().unwrap().contains("custom_tool_call_input");
+    let texts: Vec<_> = events.iter().filter(input).map(|event| (&event["delta"], &event["input"])).collect();
+    let text = json!("a\nb");
+    assert_eq!(texts, [(&text, &Value::Null), (&Value::Null, &text)]);
+    let result = json!({ "type": "custom_tool_call_output", "call_id": call["call_id"], "output": "done" });
+    let history = json!([{ "role": "user", "content": "Ping" }, call, result]);
+    assert_eq!(app.post("/v1/responses", ask(json!({ "tools": tools, "input": history }))).await.status, 200);
+    let prompt = format!("{:?}", app.engine.requests().pop().unwrap().prompt);
+    assert!(prompt.contains("<tool_response>") && prompt.contains("done"), "{prompt}");
+}
+
+#[tokio::test]
 async fn a_cut_is_told() {
     let app = TestApp::with_tiny().await;
     app.engine.script(Script::Cut(vec!["Po".into()]));

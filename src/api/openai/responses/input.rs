@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value};
 
+use super::tools::{INPUT, full};
 use crate::api::error::ApiError;
 use crate::api::openai::convert::{image, tool_name};
 use crate::types::{Function, Message, Role, ToolCall};
@@ -39,8 +40,15 @@ impl Messages {
                 if message.role == *Role::ASSISTANT { self.say(message) } else { self.other(message) }
             }
             Item::Call { id, namespace, name, arguments } => {
-                let name = if namespace.is_empty() { name } else { super::tools::full(&namespace, &name) };
-                self.call(id, name, &arguments)?;
+                let arguments = match arguments.as_str() {
+                    "" => Map::new(),
+                    text => serde_json::from_str(text).map_err(|_| ApiError::invalid("invalid tool call arguments"))?,
+                };
+                self.call(id, full(&namespace, &name), arguments);
+            }
+            Item::CustomCall { id, namespace, name, input } => {
+                let arguments = Map::from_iter([(INPUT.to_owned(), Value::String(input))]);
+                self.call(id, full(&namespace, &name), arguments);
             }
             Item::Result { id, output } => {
                 let tool_name = tool_name(String::new(), &id, &self.all);
@@ -65,11 +73,7 @@ impl Messages {
         }
     }
 
-    fn call(&mut self, id: String, name: String, arguments: &str) -> Result<(), ApiError> {
-        let arguments: Map<String, Value> = match arguments {
-            "" => Map::new(),
-            text => serde_json::from_str(text).map_err(|_| ApiError::invalid("invalid tool call arguments"))?,
-        };
+    fn call(&mut self, id: String, name: String, arguments: Map<String, Value>) {
         if self.all.last().is_none_or(|last| last.role != *Role::ASSISTANT) {
             self.all.push(Message::text(Role::ASSISTANT, ""));
         }
@@ -79,7 +83,6 @@ impl Messages {
             let index = last.tool_calls.len();
             last.tool_calls.push(ToolCall { id, function: Function { index, name, arguments } });
         }
-        Ok(())
     }
 
     fn other(&mut self, message: Message) {
@@ -134,9 +137,10 @@ mod tests {
             r#"[{"role":"user","content":"so?"},{"type":"reasoning","encrypted_content":"hm"},
             {"type":"function_call","call_id":"c1","namespace":"ns","name":"f","arguments":"{\"b\":1,\"a\":2}"},
             {"type":"function_call","call_id":"c2","name":"g","arguments":""},
+            {"type":"custom_tool_call","call_id":"c3","name":"h","input":"i"},
             {"role":"assistant","content":[{"type":"output_text","text":"a moment"}]},
             {"type":"function_call_output","call_id":"c1","output":"1"},
-            {"type":"function_call_output","call_id":"c2","output":[{"type":"input_text","text":"2"}]},
+            {"type":"custom_tool_call_output","call_id":"c2","output":[{"type":"input_text","text":"2"}]},
             {"role":"assistant","content":"3"}]"#,
         )
         .unwrap();
@@ -146,7 +150,8 @@ mod tests {
         let turn = &messages[2];
         let calls: Vec<_> =
             turn.tool_calls.iter().map(|call| (call.id.as_str(), call.function.name.as_str())).collect();
-        assert_eq!((turn.thinking.as_str(), calls), ("hm", vec![("c1", "ns.f"), ("c2", "g")]));
+        assert_eq!((turn.thinking.as_str(), calls), ("hm", vec![("c1", "ns.f"), ("c2", "g"), ("c3", "h")]));
+        assert_eq!(turn.tool_calls[2].function.arguments["input"], "i");
         assert_eq!(turn.tool_calls[0].function.arguments.keys().collect::<Vec<_>>(), ["b", "a"]);
         assert_eq!((turn.tool_calls[1].function.index, messages[3].tool_name.as_str()), (1, "ns.f"));
     }

@@ -5,10 +5,8 @@ use crate::api::id;
 use crate::api::openai::chat::now;
 use crate::api::turn::{Chunk, Done};
 use crate::engine::FinishReason;
-use crate::types::ToolCall;
 use crate::wire::openai::responses::{
-    Call, IncompleteDetails, InputDetails, Message, Output, OutputDetails, Response, ResponsesRequest, Status, Thought,
-    Usage,
+    IncompleteDetails, InputDetails, Message, Output, OutputDetails, Response, ResponsesRequest, Status, Thought, Usage,
 };
 
 /// An answer of which nothing is there yet.
@@ -79,17 +77,7 @@ pub(super) fn whole(mut response: Response, names: &Names, chunk: Chunk, done: &
     if !chunk.content.is_empty() || chunk.tool_calls.is_empty() {
         response.output.push(Output::Message(Message::whole(id::hex("msg_"), chunk.content, status(done))));
     }
-    for made in chunk.tool_calls {
-        let (call, arguments) = call(made, names);
-        response.output.push(Output::Call(call.whole(arguments)));
-    }
+    response.output.extend(chunk.tool_calls.into_iter().map(|call| Output::Call(names.call(call))));
     end(&mut response, done);
     response
-}
-
-/// A call that is to be told, and its arguments.
-pub(super) fn call(call: ToolCall, names: &Names) -> (Call, String) {
-    let (namespace, name) = names.apart(call.function.name);
-    let arguments = crate::go::json::to_string(&call.function.arguments).unwrap_or_default();
-    (Call::begin(id::hex("fc_"), call.id, namespace, name), arguments)
 }

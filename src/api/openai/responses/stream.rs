@@ -11,7 +11,7 @@ use crate::api::id;
 use crate::api::stream::{Pieces, event};
 use crate::api::turn::{Chunk, Done, Event as Piece};
 use crate::types::ToolCall;
-use crate::wire::openai::responses::{Content, Event, Failure, Message, Output, Response, Status, Thought};
+use crate::wire::openai::responses::{Content, Event, Failure, Given, Message, Output, Response, Status, Thought};
 
 pub(super) struct Stream {
     /// With the items that have ended.
@@ -142,12 +142,21 @@ impl Stream {
     fn call(&mut self, call: ToolCall, events: &mut Vec<Event>) {
         self.close(Status::Completed, events);
         let output_index = self.response.output.len();
-        let (call, arguments) = output::call(call, &self.names);
-        events.push(Event::ItemAdded { output_index, item: Output::Call(call.clone()) });
-        let (item_id, delta) = (call.id.clone(), arguments.clone());
-        events.push(Event::ArgumentsDelta { item_id: item_id.clone(), output_index, delta });
-        events.push(Event::ArgumentsDone { item_id, output_index, arguments: arguments.clone() });
-        self.end(Output::Call(call.whole(arguments)), events);
+        let call = self.names.call(call);
+        events.push(Event::ItemAdded { output_index, item: Output::Call(call.begun()) });
+        let (item_id, delta) = (call.id.clone(), call.given.text().to_owned());
+        let id = item_id.clone();
+        events.extend(match call.given.clone() {
+            Given::Arguments(arguments) => [
+                Event::ArgumentsDelta { item_id: id, output_index, delta },
+                Event::ArgumentsDone { item_id, output_index, arguments },
+            ],
+            Given::Input(input) => [
+                Event::InputDelta { item_id: id, output_index, delta },
+                Event::InputDone { item_id, output_index, input },
+            ],
+        });
+        self.end(Output::Call(call), events);
     }
 
     fn end(&mut self, item: Output, events: &mut Vec<Event>) {

@@ -2,16 +2,20 @@
 
 use std::collections::HashMap;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::api::error::ApiError;
-use crate::types::{Tool, ToolFunction};
+use crate::api::id;
+use crate::types::{Function, Tool, ToolCall, ToolFunction};
 use crate::wire::go_json::decode;
-use crate::wire::openai::responses::{self as wire, by_name};
+use crate::wire::openai::responses::{self as wire, Call, Given, by_name};
 
-/// A tool's name with that of its namespace.
+/// What a custom tool's text is called to a model, which knows only functions.
+pub(super) const INPUT: &str = "input";
+
+/// A tool's name with that of its namespace, if it has one.
 pub(super) fn full(namespace: &str, name: &str) -> String {
-    format!("{namespace}.{name}")
+    if namespace.is_empty() { name.to_owned() } else { format!("{namespace}.{name}") }
 }
 
 /// Those that the model is told of. A search of the web would leave this machine, and what has no name cannot be called.
@@ -24,30 +28,32 @@ pub(super) fn offered(mut tools: Vec<wire::Tool>) -> Vec<wire::Tool> {
     tools
 }
 
-/// Every tool under its one name. Of whatever type they are, the client runs them as functions.
+/// Every tool under its one name. Of whatever type they are, to a model they are functions.
 ///
 /// # Errors
 /// A schema that is none.
 pub(super) fn all(tools: &[wire::Tool]) -> Result<Vec<Tool>, ApiError> {
-    let mut all = Vec::new();
-    for tool in tools {
-        if tool.kind == "namespace" {
-            let inner = tool.tools.iter().map(|inner| one(inner, full(&tool.name, &inner.name)));
-            all.append(&mut inner.collect::<Result<_, _>>()?);
+    each(tools).map(|(space, tool)| one(tool, full(space, &tool.name))).collect()
+}
+
+/// The tools with their namespaces; of what is in no namespace, that is empty.
+fn each(tools: &[wire::Tool]) -> impl Iterator<Item = (&str, &wire::Tool)> {
+    tools.iter().flat_map(|tool| {
+        let (space, inner) = if tool.kind == "namespace" {
+            (tool.name.as_str(), &tool.tools[..])
         } else {
-            all.push(one(tool, tool.name.clone())?);
-        }
-    }
-    Ok(all)
+            ("", std::slice::from_ref(tool))
+        };
+        inner.iter().map(move |tool| (space, tool))
+    })
 }
 
 fn one(tool: &wire::Tool, name: String) -> Result<Tool, ApiError> {
-    // what takes a text of its own form takes it by a name here
-    let free = match tool.kind.as_str() {
-        "custom" => json!({ "type": "object", "properties": { "input": { "type": "string" } }, "required": ["input"] }),
+    let bare = match tool.kind.as_str() {
+        CUSTOM => json!({ "type": "object", "properties": { INPUT: { "type": "string" } }, "required": [INPUT] }),
         _ => json!({ "type": "object", "properties": {} }),
     };
-    let schema = if tool.parameters.is_null() { &free } else { &tool.parameters };
+    let schema = if tool.parameters.is_null() { &bare } else { &tool.parameters };
     let parameters = decode(schema.to_string().as_bytes())
         .map_err(|error| ApiError::Invalid(format!("invalid parameters for tool {name:?}: {error}")))?;
     let description = tool.description.clone().unwrap_or_default();
@@ -57,22 +63,44 @@ fn one(tool: &wire::Tool, name: String) -> Result<Tool, ApiError> {
     Ok(Tool { kind: "function".into(), items: None, function: ToolFunction { name, description, parameters }, raw })
 }
 
-/// Namespaces and names of tools that have both, by their one name.
+/// The type of tools that take a text of their own form.
+const CUSTOM: &str = "custom";
+
+/// How calls are told to the client, by the one name that the model calls a tool by.
 #[derive(Default)]
-pub(super) struct Names(HashMap<String, (String, String)>);
+pub(super) struct Names(HashMap<String, Name>);
+
+struct Name {
+    namespace: Option<String>,
+    name: String,
+    custom: bool,
+}
 
 impl Names {
     pub(super) fn of(tools: &[wire::Tool]) -> Self {
-        let spaces = tools.iter().filter(|tool| tool.kind == "namespace");
-        let inner = spaces.flat_map(|space| space.tools.iter().map(|tool| (space.name.clone(), tool.name.clone())));
-        Self(inner.map(|(space, name)| (full(&space, &name), (space, name))).collect())
+        let name = |(space, tool): (&str, &wire::Tool)| {
+            let namespace = (!space.is_empty()).then(|| space.to_owned());
+            let custom = tool.kind == CUSTOM;
+            (full(space, &tool.name), Name { namespace, name: tool.name.clone(), custom })
+        };
+        Self(each(tools).map(name).collect())
     }
 
-    /// The namespace, if there is one, and the name in it.
-    pub(super) fn apart(&self, name: String) -> (Option<String>, String) {
+    /// A model's call as an item.
+    pub(super) fn call(&self, call: ToolCall) -> Call {
+        let Function { name, arguments, .. } = call.function;
+        let text = crate::go::json::to_string(&arguments).unwrap_or_default();
         match self.0.get(&name) {
-            Some((space, inner)) => (Some(space.clone()), inner.clone()),
-            None => (None, name),
+            Some(known) => {
+                let given = match arguments.get(INPUT) {
+                    Some(Value::String(input)) if known.custom => Given::Input(input.clone()),
+                    _ if known.custom => Given::Input(text),
+                    _ => Given::Arguments(text),
+                };
+                let id = id::hex(if known.custom { "ctc_" } else { "fc_" });
+                Call::whole(id, call.id, known.namespace.clone(), known.name.clone(), given)
+            }
+            None => Call::whole(id::hex("fc_"), call.id, None, name, Given::Arguments(text)),
         }
     }
 }
@@ -82,7 +110,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn namespaces() {
+    fn names_and_how_calls_are_told() {
         let tools = br#"[{"type":"namespace","name":"ns","tools":[{"type":"function","name":"f","parameters":{"type":
             "object","properties":{"x":{"type":"string"}}}}]},{"type":"function","name":"g"},{"type":"custom","name":"h"},
             {"type":"web_search"},{"type":"file_search"}]"#;
@@ -90,7 +118,16 @@ mod tests {
         let models: Vec<_> = all(&tools).unwrap().into_iter().map(|tool| tool.function.name).collect();
         assert_eq!(models, ["ns.f", "g", "h"]);
         let names = Names::of(&tools);
-        assert_eq!(names.apart("ns.f".into()), (Some("ns".into()), "f".into()));
-        assert_eq!(names.apart("g".into()), (None, "g".into()));
+        let told = |name: &str, arguments: Value| {
+            let arguments = arguments.as_object().unwrap().clone();
+            let call =
+                names.call(ToolCall { id: "c".into(), function: Function { index: 0, name: name.into(), arguments } });
+            (call.namespace, call.name, call.given.text().to_owned())
+        };
+        assert_eq!(told("ns.f", json!({ "x": "y" })), (Some("ns".into()), "f".into(), r#"{"x":"y"}"#.into()));
+        assert_eq!(told("g", json!({ "input": "a" })), (None, "g".into(), r#"{"input":"a"}"#.into()));
+        assert_eq!(told("h", json!({ "input": "a\nb" })), (None, "h".into(), "a\nb".into()));
+        assert_eq!(told("h", json!({ "patch": 1 })), (None, "h".into(), r#"{"patch":1}"#.into()));
+        assert_eq!(told("other", json!({})), (None, "other".into(), "{}".into()));
     }
 }

@@ -154,6 +154,7 @@ impl Content {
     }
 }
 
+/// A call of a tool: a function with arguments, or a custom tool with a text.
 #[derive(Clone, Debug, Serialize)]
 pub struct Call {
     pub id: String,
@@ -164,18 +165,46 @@ pub struct Call {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub namespace: Option<String>,
     pub name: String,
+    #[serde(flatten)]
+    pub given: Given,
+}
+
+/// What a tool is called with.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Given {
     /// JSON text.
-    pub arguments: String,
+    Arguments(String),
+    Input(String),
+}
+
+impl Given {
+    pub fn text(&self) -> &str {
+        match self {
+            Self::Arguments(text) | Self::Input(text) => text,
+        }
+    }
+
+    /// Of the same kind, with nothing of it there yet.
+    fn empty(&self) -> Self {
+        match self {
+            Self::Arguments(_) => Self::Arguments(String::new()),
+            Self::Input(_) => Self::Input(String::new()),
+        }
+    }
 }
 
 impl Call {
-    /// A call whose arguments are still to come.
-    pub fn begin(id: String, call_id: String, namespace: Option<String>, name: String) -> Self {
-        let arguments = String::new();
-        Self { id, kind: "function_call", status: Status::InProgress, call_id, namespace, name, arguments }
+    pub fn whole(id: String, call_id: String, namespace: Option<String>, name: String, given: Given) -> Self {
+        let kind = match given {
+            Given::Arguments(_) => "function_call",
+            Given::Input(_) => "custom_tool_call",
+        };
+        Self { id, kind, status: Status::Completed, call_id, namespace, name, given }
     }
 
-    pub fn whole(self, arguments: String) -> Self {
-        Self { status: Status::Completed, arguments, ..self }
+    /// The call before anything of what it is given has come.
+    pub fn begun(&self) -> Self {
+        Self { status: Status::InProgress, given: self.given.empty(), ..self.clone() }
     }
 }

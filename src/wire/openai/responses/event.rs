@@ -38,6 +38,10 @@ pub enum Event {
     ArgumentsDelta { item_id: String, output_index: usize, delta: String },
     #[serde(rename = "response.function_call_arguments.done")]
     ArgumentsDone { item_id: String, output_index: usize, arguments: String },
+    #[serde(rename = "response.custom_tool_call_input.delta")]
+    InputDelta { item_id: String, output_index: usize, delta: String },
+    #[serde(rename = "response.custom_tool_call_input.done")]
+    InputDone { item_id: String, output_index: usize, input: String },
 }
 
 impl Event {

@@ -32,6 +32,13 @@ pub enum Item {
         /// JSON text.
         arguments: String,
     },
+    /// A call of a tool that takes a text of its own form.
+    CustomCall {
+        id: String,
+        namespace: String,
+        name: String,
+        input: String,
+    },
     /// A call's result.
     Result {
         id: String,
@@ -60,6 +67,7 @@ struct Fields {
     namespace: String,
     name: String,
     arguments: String,
+    input: String,
     output: Value,
     encrypted_content: String,
     summary: Value,
@@ -73,6 +81,7 @@ decode_struct!(Fields as "openai" "ResponsesInputItem" {
     "namespace" => namespace,
     "name" => name,
     "arguments" => arguments,
+    "input" => input,
     "output" => output,
     "encrypted_content" => encrypted_content,
     "summary" => summary,
@@ -117,7 +126,12 @@ impl Fields {
             "function_call" => {
                 Item::Call { id: self.call_id, namespace: self.namespace, name: self.name, arguments: self.arguments }
             }
-            "function_call_output" => Item::Result { id: self.call_id, output: parts("output", &self.output)? },
+            "custom_tool_call" => {
+                Item::CustomCall { id: self.call_id, namespace: self.namespace, name: self.name, input: self.input }
+            }
+            "function_call_output" | "custom_tool_call_output" => {
+                Item::Result { id: self.call_id, output: parts("output", &self.output)? }
+            }
             "reasoning" => Item::Reasoning(self.thinking()),
             "web_search_call" => Item::Search,
             "" => return Err(JsonError::Custom("input item missing required 'type' field".into())),

@@ -100,6 +100,9 @@ pub struct Tool {
     pub description: Option<String>,
     pub strict: Option<bool>,
     pub parameters: Value,
+    /// Of a custom tool: what its text is like.
+    #[serde(skip_serializing_if = "Value::is_null")]
+    pub format: Value,
     /// Of a namespace.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub tools: Vec<Tool>,
@@ -111,5 +114,6 @@ decode_struct!(Tool as "openai" "ResponsesTool" {
     "description" => description,
     "strict" => strict,
     "parameters" => parameters,
+    "format" => format,
     "tools" => tools,
 });
