@@ -305,16 +305,6 @@ def _(base):
         same(stream.get_final_response().output_text, ANSWER_WEATHER)
 
 
-@step("openai: responses, tools in a namespace, streamed")
-def _(base):
-    space = {"type": "namespace", "name": "weather", "description": "The weather", "tools": [FLAT_TOOL]}
-    events = [typed(event) for event in lenient_client(base).responses.create(
-        input="What is the weather today in Paris?", tools=[space], stream=True, **RESPONSE)]
-    call, = events[-1].response.output
-    same((call.namespace, call.name), ("weather", "get_current_weather"))
-    same([event.item.call_id for event in events if event.type == "response.output_item.done"], [call.call_id])
-
-
 @step("openai: responses, parsed")
 def _(base):
     client = lenient_client(base)

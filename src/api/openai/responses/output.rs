@@ -1,6 +1,6 @@
 //! A turn's end as an answer.
 
-use super::tools::Names;
+use super::tools::{self, Names};
 use crate::api::id;
 use crate::api::openai::chat::now;
 use crate::api::turn::{Chunk, Done};
@@ -23,7 +23,7 @@ pub(super) fn start(request: ResponsesRequest) -> Response {
         instructions: Some(request.instructions).filter(|text| !text.is_empty()),
         output: Vec::new(),
         error: None,
-        tools: request.tools,
+        tools: tools::told(request.tools),
         tool_choice: "auto",
         truncation: if request.truncation.is_empty() { "disabled".into() } else { request.truncation },
         parallel_tool_calls: true,

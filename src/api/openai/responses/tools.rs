@@ -22,8 +22,16 @@ pub(super) fn full(namespace: &str, name: &str) -> String {
 pub(super) fn offered(mut tools: Vec<wire::Tool>) -> Vec<wire::Tool> {
     tools.retain(|tool| !tool.kind.starts_with("web_search") && !tool.name.is_empty());
     for tool in &mut tools {
-        tool.parameters = by_name(std::mem::take(&mut tool.parameters));
         tool.tools = offered(std::mem::take(&mut tool.tools));
+    }
+    tools
+}
+
+/// As answers repeat them, out of a hash table in Ollama. To the model they are in their author's order.
+pub(super) fn told(mut tools: Vec<wire::Tool>) -> Vec<wire::Tool> {
+    for tool in &mut tools {
+        tool.parameters = by_name(std::mem::take(&mut tool.parameters));
+        tool.tools = told(std::mem::take(&mut tool.tools));
     }
     tools
 }
