@@ -10,6 +10,8 @@ use crate::types::{Function, Tool, ToolCall, ToolFunction};
 use crate::wire::go_json::decode;
 use crate::wire::openai::responses::{self as wire, Call, Given, by_name};
 
+/// The type of tools that take a text of their own form.
+const CUSTOM: &str = "custom";
 /// What a custom tool's text is called to a model, which knows only functions.
 pub(super) const INPUT: &str = "input";
 
@@ -70,9 +72,6 @@ fn one(tool: &wire::Tool, name: String) -> Result<Tool, ApiError> {
     });
     Ok(Tool { kind: "function".into(), items: None, function: ToolFunction { name, description, parameters }, raw })
 }
-
-/// The type of tools that take a text of their own form.
-const CUSTOM: &str = "custom";
 
 /// How calls are told to the client, by the one name that the model calls a tool by.
 #[derive(Default)]

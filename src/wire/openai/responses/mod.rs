@@ -4,7 +4,10 @@ mod answer;
 mod event;
 mod input;
 
-pub use answer::*;
+pub use answer::{
+    Call, Content, Failure, Given, IncompleteDetails, InputDetails, Message, Output, OutputDetails, Response, Status,
+    Thought, Usage,
+};
 pub use event::{Event, by_name};
 pub use input::{Input, Item, Part};
 
