@@ -36,7 +36,9 @@ impl Messages {
     fn add(&mut self, item: Item) -> Result<(), ApiError> {
         match item {
             Item::Message { role, content } => {
-                let message = message(&role, content)?;
+                // OpenAI's newer name, which few models were taught
+                let role = if role == "developer" { Role::SYSTEM } else { &role };
+                let message = message(role, content)?;
                 if message.role == *Role::ASSISTANT { self.say(message) } else { self.other(message) }
             }
             Item::Call { id, namespace, name, arguments } => {
@@ -85,9 +87,17 @@ impl Messages {
         }
     }
 
+    /// All that a system says at the beginning is one message: many templates have room for no more.
     fn other(&mut self, message: Message) {
         self.thinking.clear();
-        self.all.push(message);
+        match self.all.as_mut_slice() {
+            [first] if first.role == *Role::SYSTEM && message.role == *Role::SYSTEM => {
+                first.content.push_str("\n\n");
+                first.content.push_str(&message.content);
+                first.images.extend(message.images);
+            }
+            _ => self.all.push(message),
+        }
     }
 }
 
@@ -154,6 +164,17 @@ mod tests {
         assert_eq!(turn.tool_calls[2].function.arguments["input"], "i");
         assert_eq!(turn.tool_calls[0].function.arguments.keys().collect::<Vec<_>>(), ["b", "a"]);
         assert_eq!((turn.tool_calls[1].function.index, messages[3].tool_name.as_str()), (1, "ns.f"));
+    }
+
+    #[test]
+    fn developers_are_the_system() {
+        let messages = read(
+            r#"[{"role":"developer","content":"a"},{"role":"system","content":"b"},{"role":"user","content":"c"},
+            {"role":"developer","content":"d"}]"#,
+        )
+        .unwrap();
+        let seen: Vec<_> = messages.iter().map(|one| (one.role.as_str(), one.content.as_str())).collect();
+        assert_eq!(seen, [("system", "be brief\n\na\n\nb"), ("user", "c"), ("system", "d")]);
     }
 
     #[test]
