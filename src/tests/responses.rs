@@ -58,6 +58,34 @@ async fn text_and_a_call_both_come() {
 }
 
 #[tokio::test]
+async fn the_model_is_shown_what_it_is_shown_by_chat_completions() {
+    let app = TestApp::with_tiny().await;
+    app.engine.script(Script::Say(vec!["Pong"]));
+    let parameters =
+        json!({ "type": "object", "properties": { "b": { "type": "string" }, "a": { "type": "integer" } } });
+    let function = json!({ "name": "f", "description": "d", "parameters": parameters });
+    let mut flat = function.clone();
+    flat["type"] = "function".into();
+    for model in ["tiny", "tiny-jinja"] {
+        let flat = json!({ "model": model, "instructions": "s", "tools": [flat], "input": [
+            { "role": "user", "content": "Ping" },
+            { "type": "function_call", "call_id": "c", "name": "f", "arguments": "{\"a\":1}" },
+            { "type": "function_call_output", "call_id": "c", "output": "Pong" }
+        ] });
+        let call = json!({ "id": "c", "type": "function", "function": { "name": "f", "arguments": "{\"a\":1}" } });
+        let chat = json!({ "model": model, "tools": [{ "type": "function", "function": function }], "messages": [
+            { "role": "system", "content": "s" }, { "role": "user", "content": "Ping" },
+            { "role": "assistant", "content": null, "tool_calls": [call] },
+            { "role": "tool", "tool_call_id": "c", "content": "Pong" }
+        ] });
+        assert_eq!(app.post("/v1/responses", flat).await.status, 200);
+        assert_eq!(app.post("/v1/chat/completions", chat).await.status, 200);
+        let prompts: Vec<_> = app.engine.requests().into_iter().rev().take(2).map(|request| request.prompt).collect();
+        assert_eq!(format!("{:?}", prompts[0]), format!("{:?}", prompts[1]), "{model}");
+    }
+}
+
+#[tokio::test]
 async fn a_tool_with_a_form_of_its_own_is_called_with_a_text() {
     let app = TestApp::with_tiny().await;
     app.engine.script(Script::Say(vec![
