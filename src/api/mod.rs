@@ -80,6 +80,7 @@ pub fn router(state: AppState) -> Router {
         ("/v1/chat/completions", post(openai::chat::chat)),
         ("/v1/completions", post(openai::completions::completions)),
         ("/v1/embeddings", post(openai::embeddings::embeddings)),
+        ("/v1/responses", post(openai::responses::responses)),
         ("/v1/models", get(openai::models::list)),
         ("/v1/models/{*model}", get(openai::models::one)),
         ("/v1/messages", post(anthropic::messages::messages)),

@@ -5,6 +5,7 @@ mod house;
 mod ollama;
 mod program;
 mod registry;
+mod responses;
 mod spec;
 #[cfg(any(feature = "llama", feature = "mistral"))]
 mod structured;
