@@ -84,6 +84,7 @@ class Projector:
 def llava(path, width=WIDTH):
     """LLaVA's: an image of any size is 16 tokens. The last block of its tower is not used."""
     projector = Projector(path, "mlp", 32, width, seed=1, blocks=2)
+    projector.writer.add_bool("clip.has_llava_projector", True)
     projector.tower()
     projector.linear("mm.0", HIDDEN, EMBEDDING)
     projector.linear("mm.2", width, HIDDEN)
@@ -113,6 +114,49 @@ def qwen3vl(path):
     projector.write()
 
 
+def ultravox(path):
+    """Ultravox's, for sounds: 75 tokens for half a minute or a part of it."""
+    width, hidden, stack, mels, frames = 8, 32, 20, 80, 1500
+    random = np.random.default_rng(4)
+    writer = gguf.GGUFWriter(path, "clip")
+    writer.add_type("mmproj")
+    writer.add_name("Random ultravox projector")
+    writer.add_license("apache-2.0")
+    writer.add_string("clip.projector_type", "ultravox")
+    writer.add_bool("clip.has_audio_encoder", True)
+    for key, value in {"num_mel_bins": mels, "embedding_length": width, "feed_forward_length": 16, "block_count": 1,
+                       "projection_dim": WIDTH, "attention.head_count": 1, "projector.stack_factor": stack}.items():
+        writer.add_uint32(f"clip.audio.{key}", value)
+    writer.add_float32("clip.audio.attention.layer_norm_epsilon", 1e-5)
+
+    def add(name, *shape, kind=np.float32, scale=0.1, around=0.0):
+        writer.add_tensor(name, (around + random.standard_normal(shape) * scale).astype(kind))
+
+    add("a.conv1d.1.weight", width, mels, 3, kind=np.float16)
+    add("a.conv1d.1.bias", width, 1)
+    add("a.conv1d.2.weight", width, width, 3, kind=np.float16, scale=0.3)
+    add("a.conv1d.2.bias", width, 1)
+    add("a.position_embd.weight", frames, width)
+    for part in ["q", "k", "v", "out"]:
+        add(f"a.blk.0.attn_{part}.weight", width, width, kind=np.float16, scale=width ** -0.5)
+        if part != "k":
+            add(f"a.blk.0.attn_{part}.bias", width)
+    for part, rows, columns in [("up", 16, width), ("down", width, 16)]:
+        add(f"a.blk.0.ffn_{part}.weight", rows, columns, kind=np.float16, scale=columns ** -0.5)
+        add(f"a.blk.0.ffn_{part}.bias", rows)
+    for norm in ["a.blk.0.ln1", "a.blk.0.ln2", "a.post_ln"]:
+        add(f"{norm}.weight", width, around=1.0)
+        add(f"{norm}.bias", width)
+    add("mm.a.norm_pre.weight", width * stack, around=1.0)
+    add("mm.a.mlp.1.weight", 2 * hidden, width * stack, kind=np.float16)
+    add("mm.a.norm_mid.weight", hidden, around=1.0)
+    add("mm.a.mlp.2.weight", WIDTH, hidden, kind=np.float16, scale=hidden ** -0.5)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
 def picture(folder):
     """A sun over the sea, as the usual encoders write it."""
     image = Image.new("RGB", (48, 32), (120, 180, 240))
@@ -134,6 +178,7 @@ def main(folder):
     llava(folder / "mmproj-narrow.gguf", width=64)
     gemma3(folder / "mmproj-gemma3.gguf")
     qwen3vl(folder / "mmproj-qwen3vl.gguf")
+    ultravox(folder / "mmproj-ultravox.gguf")
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ mod log;
 mod pace;
 mod prompt;
 mod quantize;
+mod unnamed;
 mod vision;
 mod vocab;
 

@@ -11,7 +11,7 @@ use llama_cpp_2::mtmd::{
 };
 
 use super::cache::{self, Span};
-use super::{load, log};
+use super::{load, log, unnamed};
 use crate::engine::event::EngineError;
 use crate::engine::picture::{self, Kind};
 use crate::engine::request::LoadSpec;
@@ -22,6 +22,8 @@ use crate::types::Digest;
 const FIRST: u32 = 1 << 31;
 /// Images whose numbers are remembered. One that was forgotten is evaluated anew.
 const REMEMBERED: usize = 4096;
+/// Seconds of a sound.
+const LONGEST: u32 = 2 * 60 * 60;
 /// The side of an image that no model takes more tokens for.
 const LARGE: u32 = 2048;
 
@@ -63,7 +65,10 @@ impl<'m> Projector<'m> {
             n_threads: load::threads(spec),
             ..MtmdContextParams::default()
         };
-        let file = path.to_str().ok_or_else(|| failed("its path is not Unicode"))?;
+        let copy = unnamed::is_unnamed(&head).then(|| unnamed::named(path)).transpose();
+        let copy = copy.map_err(|error| failed(&error.to_string()))?;
+        let file =
+            copy.as_ref().map_or(path, |copy| copy.path()).to_str().ok_or_else(|| failed("its path is not Unicode"))?;
         let (mtmd, said) = log::errors_of(|| MtmdContext::init_from_file(file, model, &params));
         let mtmd = mtmd.map_err(|error| match said.first() {
             Some(line) => failed(reason(line)),
@@ -101,6 +106,13 @@ impl<'m> Projector<'m> {
         }
         let undone = || refuse(&format!("invalid {name}: it cannot be decoded"));
         let bitmap = MtmdBitmap::from_buffer(&self.mtmd, file, false).map_err(|_| undone())?;
+        if bitmap.is_audio() {
+            let second = self.mtmd.get_audio_sample_rate().unwrap_or(0);
+            // A decoder that was made for speech takes no clicks; nobody waits for what takes longer than that.
+            if bitmap.nx() < second / 10 || bitmap.nx() > second.saturating_mul(LONGEST) {
+                return Err(refuse("invalid audio: it is shorter than a tenth of a second or longer than two hours"));
+            }
+        }
         let chunks = self.chunks(&bitmap).ok_or_else(undone)?;
         let positions = usize::try_from(chunks.total_positions()).unwrap_or(0);
         let span = Span { at, tokens: chunks.total_tokens(), positions };

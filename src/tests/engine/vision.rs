@@ -128,6 +128,22 @@ async fn a_projector_of_llava() {
 }
 
 #[tokio::test]
+async fn a_projector_from_before_there_were_kinds() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut bytes = std::fs::read(file("mmproj-llava.gguf")).unwrap();
+    let key = b"clip.projector_type";
+    let at = bytes.windows(key.len()).position(|part| part == key).unwrap();
+    bytes[at..at + key.len()].copy_from_slice(b"clip.projector_none");
+    let old = folder.path().join("old.gguf");
+    std::fs::write(&old, bytes).unwrap();
+    let old = load(LoadSpec { projectors: vec![old], ..spec(512, 1) }).await.unwrap();
+    let new = load(seeing("mmproj-llava.gguf", 1)).await.unwrap();
+    let [old, new] = [&old, &new].map(|runner| see(runner, about(&[red()], "What is this?")));
+    let (old, new) = tokio::join!(old, new);
+    assert!(same(&old.unwrap(), &new.unwrap()));
+}
+
+#[tokio::test]
 async fn a_projector_of_gemma() {
     // All of its tokens must be in one batch, whatever the option says.
     let mut spec = seeing("mmproj-gemma3.gguf", 2);
@@ -141,6 +157,35 @@ async fn a_projector_of_qwen() {
     let weights = folder.path().join("tiny.gguf");
     std::fs::write(&weights, as_qwen3vl(&std::fs::read(&spec(512, 1).weights[0]).unwrap())).unwrap();
     assert!(sees(LoadSpec { weights: vec![weights], ..seeing("mmproj-qwen3vl.gguf", 1) }).await >= 9);
+}
+
+/// A tone of half a second, as WAV.
+fn tone(hertz: f32) -> Vec<u8> {
+    let rate = 16_000u32;
+    let samples =
+        (0..rate / 2).map(|at| ((at as f32 * hertz * std::f32::consts::TAU / rate as f32).sin() * 9e3) as i16);
+    let data: Vec<u8> = samples.flat_map(i16::to_le_bytes).collect();
+    let format = [&[1, 0, 1, 0][..], &rate.to_le_bytes(), &(rate * 2).to_le_bytes(), &[2, 0, 16, 0]].concat();
+    let [whole, length] = [36 + data.len(), data.len()].map(|length| (length as u32).to_le_bytes());
+    [b"RIFF", &whole[..], b"WAVEfmt ", &[16, 0, 0, 0], &format, b"data", &length, &data].concat()
+}
+
+#[tokio::test]
+async fn a_projector_that_hears() {
+    let runner = load(seeing("mmproj-ultravox.gguf", 1)).await.unwrap();
+    let [low, high] = [tone(200.0), tone(3000.0)];
+    let first = see(&runner, about(std::slice::from_ref(&low), "What is this?")).await.unwrap();
+    assert!(first.done.usage.prompt_tokens > 75, "{:?}", first.done.usage);
+    let other = see(&runner, about(&[high], "What is this?")).await.unwrap();
+    let again = see(&runner, about(std::slice::from_ref(&low), "What is this?")).await.unwrap();
+    assert!(same(&first, &again) && !same(&first, &other), "{:?} {:?}", view(&first), view(&other));
+    for bad in [low[..low.len() - 15_999].to_vec(), low[..46].to_vec(), low[..44].to_vec(), b"fLaC".to_vec(), red()] {
+        let error = see(&runner, about(std::slice::from_ref(&bad), "x")).await.map(drop);
+        assert!(matches!(&error, Err(EngineError::Invalid(_)) | Ok(())), "{error:?}");
+    }
+    let seen = see(&runner, about(&[red()], "x")).await.map(drop).unwrap_err();
+    assert_eq!(seen, EngineError::Invalid("this model does not support image input".into()));
+    assert_eq!(ask(&runner, "Ping").await.text, "Pong");
 }
 
 #[tokio::test]
