@@ -99,7 +99,7 @@ async fn every_route_sees() {
         let jpeg = told(way, &ask(&app, way, &picture("sun.jpg"), false).await);
         assert_eq!(jpeg.0, tokens);
         if let (Some(chance), Some(again), Some(jpeg)) = (chance, again.1, jpeg.1) {
-            assert!((chance - again).abs() < 0.02, "{way:?}: {chance} {again}");
+            assert!((chance - again).abs() < 0.06, "{way:?}: {chance} {again}");
             assert_ne!(chance, jpeg, "{way:?}");
         } else {
             assert!(matches!(way, Way::Anthropic), "{way:?}: {}", first.text());
