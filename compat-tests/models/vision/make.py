@@ -1,6 +1,6 @@
 """Writes small projectors with random weights for the tiny model, and a picture to be seen with them.
 
-    pip install gguf numpy pillow
+    pip install gguf==0.19.0 numpy==2.4.6 pillow==13.0.0
     python make.py FOLDER
 
 A projector of random weights shows nothing, but shows it always in the same way: the same image gives the same embeddings and another
