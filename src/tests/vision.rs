@@ -82,7 +82,7 @@ fn told(way: Way, reply: &Reply) -> (u64, Option<f64>) {
 async fn every_route_sees() {
     let app = app().await;
     let shown = app.post("/api/show", json!({ "model": "eyes" })).await.json();
-    assert_eq!(shown["capabilities"], json!(["completion", "vision", "tools", "insert", "thinking"]));
+    assert_eq!(shown["capabilities"], json!(["completion", "vision", "tools", "thinking"]));
     assert_eq!(shown["projector_info"]["clip.projector_type"], "mlp");
     let tags = app.get("/api/tags").await.json();
     let eyes = tags["models"].as_array().unwrap().iter().find(|model| model["name"] == "eyes:latest").unwrap().clone();
