@@ -64,7 +64,8 @@ async fn see(runner: &Arc<dyn Runner>, prompt: Vec<PromptPart>) -> Result<Reply,
 
 /// The likeliest first tokens and their chances. Random embeddings leave the model sure of nothing, so this tells images apart.
 fn view(reply: &Reply) -> Vec<(String, f32)> {
-    reply.logprobs[0].top.iter().map(|token| (token.token.clone(), token.logprob)).collect()
+    let first = reply.logprobs.first().expect("an answer of one token at the least");
+    first.top.iter().map(|token| (token.token.clone(), token.logprob)).collect()
 }
 
 /// As near as the same prompt comes to itself when its keys lie elsewhere in the cache.
@@ -108,7 +109,8 @@ async fn sees(spec: LoadSpec) -> u64 {
     assert!(other.done.usage.cached_tokens < text_tokens, "{:?}", other.done.usage);
 
     // Between texts, and two of them, in both orders.
-    let between = |a, b| vec![text("<|im_start|>user\nHere "), a, text(" and there "), b, text(" we are.<|im_end|>\n")];
+    let end = " we are.<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n";
+    let between = |a, b| vec![text("<|im_start|>user\nHere "), a, text(" and there "), b, text(end)];
     let [red, blue] = [red(), blue()].map(PromptPart::Media);
     let both = see(&runner, between(red.clone(), blue.clone())).await.unwrap();
     assert_eq!(both.done.usage.prompt_tokens, tokens(&runner, &between(text(""), text(""))).await + 2 * image);
