@@ -346,7 +346,7 @@ mod tests {
         assert_eq!(check(&wav(16_000)), Ok(Kind::Sound));
         assert_eq!(check(&wav(1)).unwrap_err().to_string(), "invalid audio: it is sampled at 1 Hz");
         let flac = |samples: u64| {
-            [b"fLaC\0\0\0\x22".to_vec(), vec![0; 10], (16_000 << 44 | samples).to_be_bytes().to_vec()].concat()
+            [b"fLaC\0\0\0\x22".to_vec(), vec![0; 10], ((16_000 << 44) | samples).to_be_bytes().to_vec()].concat()
         };
         assert_eq!(check(&flac(16_000)), Ok(Kind::Sound));
         assert!(check(&flac(1 << 33)).is_err());

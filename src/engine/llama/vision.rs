@@ -139,7 +139,7 @@ impl<'m> Projector<'m> {
         slot: usize,
         position: usize,
     ) -> Result<(), EngineError> {
-        let failed = |why: String| EngineError::Failed(why);
+        let failed = EngineError::Failed;
         let (batch, most) = (context.n_batch(), largest(&medium.chunks));
         if self.mtmd.decode_use_non_causal() && most > context.n_ubatch() as usize {
             return Err(EngineError::Invalid(format!("the image takes {most} tokens, a batch holds {batch}")));

@@ -20,7 +20,7 @@ fn seeing(projector: &str, parallel: u32) -> LoadSpec {
 /// An image of one colour with a bright corner, as BMP.
 fn image(width: u32, height: u32, colour: [u8; 3]) -> Vec<u8> {
     let row = (width * 3).next_multiple_of(4) as usize;
-    let numbers = [54, 40, width, height, 24 << 16 | 1];
+    let numbers = [54, 40, width, height, (24 << 16) | 1];
     let [offset, header, width, _, planes] = numbers.map(u32::to_le_bytes);
     let mut bytes = [b"BM".to_vec(), vec![0; 8], offset.into(), header.into(), width.into()].concat();
     bytes.extend(height.to_le_bytes());
