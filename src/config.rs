@@ -123,8 +123,10 @@ pub struct Hub {
     pub token: Option<Hidden>,
     /// Where those tools keep a token.
     pub token_file: PathBuf,
-    /// Where they keep what they fetched.
-    pub cache: PathBuf,
+    /// Where they keep what they fetched; `None` leaves it out.
+    pub cache: Option<PathBuf>,
+    /// What is pulled goes there as well.
+    pub share: bool,
     pub offline: bool,
 }
 
@@ -222,11 +224,24 @@ fn hub(text: &dyn Fn(&str) -> Option<String>, home: &Path) -> Result<Hub, Config
     }
     let cache = || text("XDG_CACHE_HOME").map_or_else(|| home.join(".cache"), PathBuf::from);
     let folder = text("HF_HOME").map_or_else(|| cache().join("huggingface"), PathBuf::from);
+    let (used, share) = match text("HANZOD_HUB_CACHE").map(|value| value.to_ascii_lowercase()).as_deref() {
+        None | Some("on") => (true, true),
+        Some("read") => (true, false),
+        Some("off") => (false, false),
+        Some(other) => {
+            return Err(ConfigError {
+                name: "HANZOD_HUB_CACHE",
+                value: other.to_owned(),
+                why: "is none of on, read, off",
+            });
+        }
+    };
     let yes = |value: String| matches!(value.to_ascii_uppercase().as_str(), "1" | "ON" | "YES" | "TRUE");
     Ok(Hub {
         endpoint,
         token: text("HF_TOKEN").or_else(|| text("HUGGING_FACE_HUB_TOKEN")).map(Hidden),
-        cache: text("HF_HUB_CACHE").map_or_else(|| folder.join("hub"), PathBuf::from),
+        cache: used.then(|| text("HF_HUB_CACHE").map_or_else(|| folder.join("hub"), PathBuf::from)),
+        share,
         token_file: text("HF_TOKEN_PATH").map_or_else(|| folder.join("token"), PathBuf::from),
         offline: text("HF_HUB_OFFLINE").is_some_and(yes),
     })
@@ -312,9 +327,13 @@ mod tests {
             [("HF_HOME", "/x"), ("HF_TOKEN", "hf_secret"), ("HF_ENDPOINT", "http://m:1"), ("HF_HUB_OFFLINE", "yes")];
         let hub = Config::read(&set).unwrap().hub;
         assert_eq!(
-            (hub.token_file.as_path(), hub.cache.as_path(), hub.offline),
-            (Path::new("/x/token"), Path::new("/x/hub"), true)
+            (hub.token_file.as_path(), hub.cache.as_deref(), hub.share, hub.offline),
+            (Path::new("/x/token"), Some(Path::new("/x/hub")), true, true)
         );
+        let hub = Config::read(&[("HF_HUB_CACHE", "/c"), ("HANZOD_HUB_CACHE", "Read")]).unwrap().hub;
+        assert_eq!((hub.cache, hub.share), (Some(PathBuf::from("/c")), false));
+        assert_eq!(Config::read(&[("HANZOD_HUB_CACHE", "off")]).unwrap().hub.cache, None);
+        let hub = Config::read(&set).unwrap().hub;
         assert_eq!(hub.token.as_ref().map(Hidden::expose), Some("hf_secret"));
         assert!(!format!("{hub:?}").contains("hf_secret"));
     }
@@ -323,6 +342,7 @@ mod tests {
     fn what_cannot_be_meant_is_named() {
         for (name, value) in [
             ("HF_ENDPOINT", "hub.example"),
+            ("HANZOD_HUB_CACHE", "maybe"),
             ("OLLAMA_NUM_PARALLEL", "many"),
             ("OLLAMA_KEEP_ALIVE", "soon"),
             ("OLLAMA_ORIGINS", "x.example"),

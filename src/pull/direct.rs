@@ -7,12 +7,12 @@ use futures_util::{Stream, StreamExt as _};
 use reqwest::Url;
 use reqwest::header::{CONTENT_LENGTH, ETAG, HeaderMap, LAST_MODIFIED};
 
-use super::assemble::RemoteFile;
+use super::assemble::{Origin, RemoteFile};
 use super::http::{self, Named};
 use super::site::{Answer, Site, SiteFile};
 use super::source::{SourceError, legal_part};
 use super::transfer::{Wanted, content_range};
-use super::{PullError, PullEvent, Puller, huggingface, pick};
+use super::{PullError, PullEvent, Puller, hub, pick};
 use crate::create::CreateError;
 use crate::types::{Digest, ModelName};
 
@@ -114,7 +114,7 @@ impl Puller {
                 let expected = address.sha256.filter(|_| single || url == address.url);
                 files.push(look(&puller, site, url, expected).await?);
             }
-            let mut events = std::pin::pin!(puller.assemble(name, files));
+            let mut events = std::pin::pin!(puller.assemble(name, files, None));
             while let Some(event) = events.next().await {
                 yield event?;
             }
@@ -165,7 +165,7 @@ async fn look(puller: &Puller, site: Arc<Site>, url: Url, expected: Option<Diges
         _ => return Err(PullError::Broken(format!("status {status} for a file"))),
     };
     let size = size.ok_or_else(|| PullError::Broken("it does not say how long the file is".into()))?;
-    let linked = huggingface::linked_digest(&answer);
+    let linked = hub::linked_digest(&answer);
     let state = state(&headers);
     if !begins_with_magic(answer.response).await? {
         return Err(CreateError::NotGguf.into());
@@ -181,7 +181,8 @@ async fn look(puller: &Puller, site: Arc<Site>, url: Url, expected: Option<Diges
         _ => Ok(()),
     };
     let path = url.path_segments().and_then(|mut parts| parts.next_back()).unwrap_or_default().to_owned();
-    Ok(RemoteFile { path, wanted, local: None, remote: Arc::new(SiteFile::new(site, url, Box::new(same))) })
+    let origin = Origin::Remote(Arc::new(SiteFile::new(site, url, Box::new(same))));
+    Ok(RemoteFile::new(&path, wanted, origin))
 }
 
 async fn begins_with_magic(mut response: reqwest::Response) -> Result<bool, PullError> {

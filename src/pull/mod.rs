@@ -2,7 +2,7 @@
 //! and from addresses.
 //!
 //! [`Puller::pull_from`] and [`Puller::push`] are streams of typed events. [`source`] tells where a model comes from;
-//! [`registry`], [`huggingface`] and [`direct`] ask there, [`auth`] proves who asks, [`http`] holds the rules for every
+//! [`registry`], [`huggingface`] (with [`hub_cache`]) and [`direct`] ask there, [`auth`] proves who asks, [`http`] holds the rules for every
 //! request, and [`transfer`] moves the bytes, for whatever source.
 //!
 //! Invariant: nothing a server says is believed. Names of blobs are hashes that were computed here, lengths are held
@@ -17,9 +17,11 @@ mod download;
 mod error;
 mod event;
 mod http;
+mod hub;
 mod hub_cache;
 mod huggingface;
 mod key;
+mod mlx;
 mod pick;
 mod push;
 mod registry;
@@ -174,7 +176,10 @@ impl Puller {
     ) -> impl Stream<Item = Result<PullEvent, PullError>> + Send + 'static + use<> {
         let name = name.unwrap_or_else(|| source.name());
         match source {
-            Source::Registry(own) => self.pull(own, insecure).boxed(),
+            Source::Registry(own) => match Repository::of_registry(&own) {
+                Some(repository) => self.pull_hub_name(repository, own, insecure),
+                None => self.pull(own, insecure).boxed(),
+            },
             Source::Direct(address) => self.pull_direct(address, name).boxed(),
             Source::HuggingFace(repository) => self.pull_repository(repository, name).boxed(),
         }

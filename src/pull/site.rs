@@ -41,6 +41,10 @@ impl Site {
         url.origin() == self.origin.origin()
     }
 
+    pub(super) fn has_secret(&self) -> bool {
+        self.secret.is_some()
+    }
+
     async fn begin(&self, url: &Url) -> Result<RequestBuilder, PullError> {
         if self.is_own(url) {
             let request = self.http.request(Method::GET, url, self.named)?;

@@ -14,7 +14,7 @@ use super::{Layout, StoreError};
 use crate::types::Digest;
 
 /// Committed content is never written again.
-const READ_ONLY: u32 = 0o444;
+pub(super) const READ_ONLY: u32 = 0o444;
 
 #[derive(Clone, Debug)]
 pub struct Blobs {

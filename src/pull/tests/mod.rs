@@ -5,6 +5,7 @@ mod direct;
 mod faults;
 mod flights;
 mod hub;
+mod hub_cache;
 mod push;
 mod refusals;
 mod registry;
