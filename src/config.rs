@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::go::duration::GoDuration;
-use crate::types::KeepAlive;
+use crate::types::{HostList, KeepAlive};
 
 /// hanzod's own port.
 pub const OWN_PORT: u16 = 3690;
@@ -145,6 +145,8 @@ pub struct Config {
     /// Signs requests to Ollama's registry.
     pub key: PathBuf,
     pub hub: Hub,
+    /// The only hosts that models are pulled from.
+    pub pull_hosts: HostList,
     /// Files may be pulled from addresses in private networks, and over plain HTTP.
     pub private_addresses: bool,
     /// Where the REPL keeps its lines; `None` when it may not.
@@ -200,6 +202,7 @@ impl Config {
             models: text("OLLAMA_MODELS").map_or_else(|| ollama.join("models"), PathBuf::from),
             key: ollama.join("id_ed25519"),
             hub: hub(&text, &home)?,
+            pull_hosts: pull_hosts(text("HANZOD_PULL_HOSTS"))?,
             private_addresses: boolean(text("HANZOD_PRIVATE_ADDRESSES")),
             history: (!boolean(text("OLLAMA_NOHISTORY"))).then(|| ollama.join("history")),
             keep_alive,
@@ -244,6 +247,17 @@ fn hub(text: &dyn Fn(&str) -> Option<String>, home: &Path) -> Result<Hub, Config
         share,
         token_file: text("HF_TOKEN_PATH").map_or_else(|| folder.join("token"), PathBuf::from),
         offline: text("HF_HUB_OFFLINE").is_some_and(yes),
+    })
+}
+
+fn pull_hosts(value: Option<String>) -> Result<HostList, ConfigError> {
+    let name = "HANZOD_PULL_HOSTS";
+    value.map_or(Ok(HostList::any()), |value| {
+        value.parse().map_err(|_| ConfigError {
+            name,
+            value,
+            why: "is neither any nor a list of hosts such as default,*.example",
+        })
     })
 }
 
@@ -343,6 +357,7 @@ mod tests {
         for (name, value) in [
             ("HF_ENDPOINT", "hub.example"),
             ("HANZOD_HUB_CACHE", "maybe"),
+            ("HANZOD_PULL_HOSTS", "https://x.example"),
             ("OLLAMA_NUM_PARALLEL", "many"),
             ("OLLAMA_KEEP_ALIVE", "soon"),
             ("OLLAMA_ORIGINS", "x.example"),

@@ -89,6 +89,7 @@ fn pull_settings(config: &Config) -> PullSettings {
             share: hub.share,
             offline: hub.offline,
         },
+        hosts: config.pull_hosts.clone(),
         private_addresses: config.private_addresses,
         ..PullSettings::new(config.key.clone())
     }

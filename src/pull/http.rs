@@ -9,6 +9,7 @@ use reqwest::{Client, Method, RequestBuilder, Response, Url, redirect};
 
 use super::address::{self, Reach, Resolver};
 use super::{PullError, PullSettings};
+use crate::types::HostList;
 
 /// Redirects that are followed for one request.
 pub(super) const HOPS: usize = 10;
@@ -26,6 +27,7 @@ pub(super) struct Http {
     /// For hosts that a registry named.
     led: Client,
     resolver: Resolver,
+    hosts: HostList,
     patience: Duration,
 }
 
@@ -56,6 +58,7 @@ impl Http {
             local: build(client(&free).no_proxy())?,
             led: build(client(&resolver))?,
             resolver,
+            hosts: settings.hosts.clone(),
             patience: settings.header,
         })
     }
@@ -63,6 +66,9 @@ impl Http {
     /// Begins a request, if its host may be asked.
     pub(super) fn request(&self, method: Method, url: &Url, named: Named) -> Result<RequestBuilder, PullError> {
         let refuse = |why: &'static str| PullError::Refused { host: host_of(url), why };
+        if !self.hosts.allows(url.host_str().unwrap_or_default(), url.port_or_known_default()) {
+            return Err(refuse("not among the hosts of HANZOD_PULL_HOSTS"));
+        }
         match address::literal(url).map(address::reach) {
             Some(Reach::Link) => return Err(refuse("a link-local address")),
             Some(Reach::Private) if named == Named::PublicServer => return Err(refuse("a private address")),

@@ -50,7 +50,7 @@ use std::time::Duration;
 use futures_util::{Stream, StreamExt as _};
 
 use crate::store::Store;
-use crate::types::ModelName;
+use crate::types::{HostList, ModelName};
 
 /// The version of Ollama that registries are told we keep up with: they gate models on it.
 const OLLAMA_VERSION: &str = "0.33.0";
@@ -61,8 +61,8 @@ pub struct PullSettings {
     pub user_agent: String,
     /// The ed25519 key, in OpenSSH's form; made when it is first needed and missing.
     pub key: PathBuf,
-    /// The only registries that are spoken to; `None` for all, as Ollama has it.
-    pub hosts: Option<Vec<String>>,
+    /// The only hosts that are spoken to, wherever their names come from.
+    pub hosts: HostList,
     /// By the registry's host, with its port where the name has one.
     pub credentials: HashMap<String, Credentials>,
     pub hub: HubSettings,
@@ -102,7 +102,7 @@ impl PullSettings {
         Self {
             user_agent: user_agent(),
             key,
-            hosts: None,
+            hosts: HostList::any(),
             credentials: HashMap::new(),
             hub: HubSettings::default(),
             private_addresses: false,
@@ -207,11 +207,6 @@ impl Puller {
     }
 
     async fn registry(&self, name: &ModelName, insecure: bool) -> Result<registry::Registry, PullError> {
-        let hosts = self.inner.settings.hosts.as_ref();
-        if hosts.is_some_and(|hosts| !hosts.iter().any(|host| host.eq_ignore_ascii_case(name.host()))) {
-            let why = "not among the registries that are allowed";
-            return Err(PullError::Refused { host: name.host().to_owned(), why });
-        }
         registry::Registry::open(self.http()?, self.inner.auth.clone(), name, insecure).await
     }
 }

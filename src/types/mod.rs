@@ -2,6 +2,7 @@
 
 pub mod chat;
 pub mod digest;
+pub mod host_list;
 pub mod keep_alive;
 pub mod name;
 pub mod options;
@@ -10,6 +11,7 @@ pub use chat::{
     Format, Function, Image, Message, Property, Role, Think, ThinkLevel, Tool, ToolCall, ToolFunction, ToolParameters,
 };
 pub use digest::Digest;
+pub use host_list::HostList;
 pub use keep_alive::KeepAlive;
 pub use name::ModelName;
 pub use options::{LoadOptions, Options, SamplingOptions};

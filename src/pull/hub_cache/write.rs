@@ -13,10 +13,6 @@ use super::{CachedRepository, etag};
 use crate::store::{Shared, Store, share};
 use crate::types::Digest;
 
-/// Says to those who make backups that this can be had again.
-const CACHE_TAG: &str =
-    "Signature: 8a477f597d28d172789f06886806bc55\n# This folder is a cache of the Hugging Face hub.\n";
-
 /// Where a revision of a repository goes.
 #[derive(Clone, Debug)]
 pub(in super::super) struct Share {
@@ -49,7 +45,6 @@ impl Share {
     fn try_write(&self, store: &Store, files: &[SharedFile]) -> io::Result<()> {
         let repository = &self.repository;
         fs::create_dir_all(repository.folder().join("blobs"))?;
-        tag(&repository.cache)?;
         let mut copied = 0;
         for file in files {
             let Some(etag) = etag(&file.wanted) else { continue };
@@ -136,12 +131,4 @@ fn lock(path: &Path) -> io::Result<File> {
         tracing::debug!(%error, path = %path.display(), "somebody else holds a file of the cache");
     }
     Ok(file)
-}
-
-fn tag(cache: &Path) -> io::Result<()> {
-    match OpenOptions::new().write(true).create_new(true).open(cache.join("CACHEDIR.TAG")) {
-        Ok(mut file) => file.write_all(CACHE_TAG.as_bytes()),
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-        Err(error) => Err(error),
-    }
 }

@@ -268,7 +268,8 @@ async fn weights_are_those_that_the_index_names() {
     for name in ["second.safetensors", "../second.safetensors"] {
         content.listed.insert("model.safetensors.index.json".into(), index(name));
         let content = Content { served: content.listed.clone(), ..content.clone() };
-        let bench = Hub::new(&content).await.bench();
+        let hub = Hub::new(&content).await;
+        let bench = hub.bench();
         let pulled = pull(&bench, "Org/Repo").await;
         if name.starts_with("..") {
             let why = "`../second.safetensors` is named in `model.safetensors.index.json`, and it has no such file";

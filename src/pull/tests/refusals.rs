@@ -5,7 +5,7 @@ use axum::response::IntoResponse as _;
 
 use super::Bench;
 use super::faults::first;
-use super::registry::{Content, Registry};
+use super::registry::{Content, Registry, redirect};
 use crate::types::Digest;
 
 #[tokio::test]
@@ -103,10 +103,23 @@ async fn a_disk_that_is_too_small_is_seen_first() {
 async fn only_the_registries_that_are_allowed() {
     let content = Content::new(&[1000]);
     let registry = Registry::honest(&content).await;
-    let bench = Bench::with(|settings| settings.hosts = Some(vec!["registry.example".into()]));
+    let only = |hosts: &str| Bench::with(|settings| settings.hosts = hosts.parse().unwrap());
     let host = registry.address;
-    let error = format!("pull model manifest: refused to go to {host}: not among the registries that are allowed");
-    assert_eq!(bench.error(&registry.name()).await, error);
-    let bench = Bench::with(|settings| settings.hosts = Some(vec![host.to_string()]));
-    bench.pull(&registry.name()).await.1.unwrap();
+    let refused = |host| format!("refused to go to {host}: not among the hosts of HANZOD_PULL_HOSTS");
+    let error = only("default,registry.example").error(&registry.name()).await;
+    assert_eq!(error, format!("pull model manifest: {}", refused(host)));
+    assert!(registry.seen().is_empty());
+    only(&format!("default,{host}")).pull(&registry.name()).await.1.unwrap();
+
+    // Nor is one gone to that an allowed one names.
+    let elsewhere = Registry::honest(&content).await;
+    let (other, honest) = (elsewhere.address, content.clone());
+    let registry = Registry::new(move |seen| match seen.is_blob() {
+        true => redirect(307, &format!("http://{other}{}", seen.path)),
+        false => honest.serve(seen),
+    })
+    .await;
+    assert_eq!(only(&registry.address.to_string()).error(&registry.name()).await, refused(other));
+    assert!(elsewhere.seen().is_empty());
+    only(&format!("{},{other}", registry.address)).pull(&registry.name()).await.1.unwrap();
 }
