@@ -316,6 +316,17 @@ def quantisations_and_parts(bench):
 
 
 @step
+def addresses(bench):
+    page = f"{bench.hub.url}/Org/Tiny-GGUF/resolve/main/split/tiny-Q4_0-00002-of-00002.gguf?download=true"
+    same(bench.pull("address", "address", page, source=None), "success")
+    manifest = json.loads((bench.store("address") / "manifests/registry.ollama.ai/library/tiny-Q4_0/latest").read_text())
+    same(len(manifest["layers"]), 2)
+    names = [name for name in bench.quants if "split/" in name]
+    same(bench.python("address", "files", "Org/Tiny-GGUF", "main", *names, HF_HUB_OFFLINE=1), hashes(bench.quants, names))
+    same(bench.pull("address", "address", page, source=None, HF_HUB_OFFLINE=1), "success")
+
+
+@step
 def counterparts(bench):
     same(bench.pull("hanzod", "mlx", "Org/Weights", source="mlx"), "success")
     same(bench.pull("hanzod", "mlx", "Org/Weights:8bit", source="mlx"), "success")

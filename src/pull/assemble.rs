@@ -11,6 +11,7 @@ use sha1::Digest as _;
 use tokio::time::MissedTickBehavior;
 
 use super::hub_cache::{self, Found, Share, SharedFile};
+use super::repository::HubFile;
 use super::transfer::{GitHash, Proof, Remote, Wanted, blocking};
 use super::{PullError, PullEvent, Puller};
 use crate::create::{self, CreateFile, CreateRequest};
@@ -28,6 +29,8 @@ pub(super) struct RemoteFile {
     pub(super) origin: Origin,
     /// Where it may stand on this machine.
     places: Vec<PathBuf>,
+    /// What its content must be beside what is wanted.
+    expected: Option<Digest>,
     /// It is in the store already, and stays there.
     held: Option<(Digest, Pin)>,
 }
@@ -44,12 +47,21 @@ pub(super) enum Origin {
 
 impl RemoteFile {
     pub(super) fn new(path: &str, wanted: Wanted, origin: Origin) -> Self {
-        Self { path: path.to_owned(), wanted, origin, places: Vec::new(), held: None }
+        Self { path: path.to_owned(), wanted, origin, places: Vec::new(), expected: None, held: None }
     }
 
     /// The same, which may stand at one of these places on this machine.
     pub(super) fn or_at(self, places: Vec<PathBuf>) -> Self {
         Self { places, ..self }
+    }
+
+    /// The same, held to what was said of its content as well.
+    pub(super) fn held_to(self, file: &HubFile) -> Result<Self, PullError> {
+        let expected = file.sha256.filter(|_| self.path == file.path);
+        match (self.wanted.known(), expected) {
+            (Some(actual), Some(expected)) if actual != expected => Err(PullError::DigestMismatch { expected, actual }),
+            _ => Ok(Self { expected, ..self }),
+        }
     }
 
     /// Whether it seems to be on this machine.
@@ -121,6 +133,9 @@ impl Puller {
                         }
                     }
                 };
+                if let Some(expected) = file.expected.filter(|expected| *expected != digest) {
+                    Err(PullError::DigestMismatch { expected, actual: digest })?;
+                }
                 pins.push(store.pin(digest));
                 if file.held.is_some() || !there.contains_key(&file.path) {
                     brought.push(digest);

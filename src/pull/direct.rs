@@ -9,6 +9,7 @@ use reqwest::header::{CONTENT_LENGTH, ETAG, HeaderMap, LAST_MODIFIED};
 
 use super::assemble::{Origin, RemoteFile};
 use super::http::{self, Named};
+use super::repository::{HubFile, Repository};
 use super::site::{Answer, Site, SiteFile};
 use super::source::{SourceError, legal_part};
 use super::transfer::{Wanted, content_range};
@@ -104,6 +105,13 @@ impl Puller {
     ) -> impl Stream<Item = Result<PullEvent, PullError>> + Send + 'static + use<> {
         let puller = self.clone();
         try_stream! {
+            if let Some(repository) = puller.on_hub(&address) {
+                let mut events = std::pin::pin!(puller.pull_repository(repository, name));
+                while let Some(event) = events.next().await {
+                    yield event?;
+                }
+                return;
+            }
             yield PullEvent::Manifest;
             let parts = address.parts();
             let single = parts.len() == 1;
@@ -119,6 +127,25 @@ impl Puller {
                 yield event?;
             }
         }
+    }
+
+    /// The hub's file that an address means: `…/<owner>/<repository>/<blob or resolve>/<revision>/<path>`. Its API says more
+    /// of it than its server, and others may have it already.
+    fn on_hub(&self, address: &Address) -> Option<Repository> {
+        let url = &address.url;
+        let endpoint = self.hub_endpoint().ok()?;
+        let usual = |host: Option<&str>| host.is_some_and(|host| HUB_HOSTS.contains(&host));
+        let same = endpoint.origin() == url.origin() || (usual(endpoint.host_str()) && usual(url.host_str()));
+        let above = endpoint.path().trim_end_matches('/');
+        let path = url
+            .path()
+            .strip_prefix(above)
+            .filter(|_| same && url.query().is_none_or(|query| query == "download=true"))?;
+        let mut parts = path.trim_start_matches('/').splitn(5, '/');
+        let mut next = || parts.next().filter(|part| !part.contains('%'));
+        let (owner, repository, kind, revision, path) = (next()?, next()?, next()?, next()?, next()?);
+        let file = HubFile { path: path.to_owned(), sha256: address.sha256 };
+        matches!(kind, "blob" | "resolve").then(|| Repository::of_file(owner, repository, revision, file))?
     }
 
     /// Who serves `url`: the hub, which may be shown our token, or a stranger.

@@ -15,7 +15,7 @@ use super::auth::{Credentials, Secret};
 use super::http::Named;
 use super::hub::Hub;
 use super::hub_cache::{CachedRepository, HubCache, Share};
-use super::pick::{INDEX, pick};
+use super::pick::{INDEX, pick, with_parts};
 use super::repository::Repository;
 use super::site::Site;
 use super::transfer::{GitHash, Wanted, blocking};
@@ -255,6 +255,10 @@ impl Puller {
         };
         let quant = snapshot.repository.quant();
         let paths: Vec<&str> = snapshot.listed.iter().map(|listed| listed.path.as_str()).collect();
+        if let Some(file) = snapshot.repository.file() {
+            let picked = with_parts(&paths, &file.path).map_err(missing)?;
+            return picked.into_iter().map(|path| snapshot.file(path)?.held_to(file)).collect();
+        }
         let picked = pick(&paths, quant, None).map_err(missing)?;
         let mut files = picked.into_iter().map(|path| snapshot.file(path)).collect::<Result<Vec<_>, _>>()?;
         let Some(at) = files.iter().position(|file| file.path == INDEX) else { return Ok(files) };

@@ -36,6 +36,21 @@ pub(super) fn pick<'a>(
     }
 }
 
+/// The file at `path`, and the other parts of the same model where it is one.
+pub(super) fn with_parts<'a>(paths: &[&'a str], path: &str) -> Result<Vec<&'a str>, PullError> {
+    let stem = |path: &'a str| if is_gguf(path) { &path[..path.len() - ".gguf".len()] } else { path };
+    let Some(named) = paths.iter().copied().find(|there| *there == path) else {
+        return Err(PullError::Hub(format!("it has no file `{path}`")));
+    };
+    let Some((of, _, count)) = shard(stem(named)) else { return Ok(vec![named]) };
+    let is_part = |path: &str| shard(path).is_some_and(|(stem, _, all)| stem == of && all == count);
+    let mut parts: Vec<&str> = paths.iter().copied().filter(|path| is_gguf(path) && is_part(stem(path))).collect();
+    parts.sort_unstable();
+    let numbers: Vec<_> = parts.iter().filter_map(|path| shard(stem(path))).collect();
+    whole(of, ".gguf", &numbers)?;
+    Ok(parts)
+}
+
 /// `<stem>-00001-of-00003`: the stem, which part, and of how many.
 pub(super) fn shard(text: &str) -> Option<(&str, u32, u32)> {
     let (rest, count) = text.rsplit_once("-of-")?;
@@ -192,6 +207,10 @@ mod tests {
         assert_eq!(pick(&["a-q2_k.gguf", "a-q3_k_m.gguf"], None, None).unwrap(), ["a-q3_k_m.gguf"]);
         assert!(pick(&["a-one.gguf", "a-two.gguf"], None, None).is_err());
         assert_eq!(pick(&["only.gguf"], None, None).unwrap(), ["only.gguf"]);
+        assert_eq!(with_parts(&paths, paths[8]).unwrap(), paths[7..9]);
+        assert_eq!(with_parts(&paths, "x-Q4_K_M.gguf").unwrap(), ["x-Q4_K_M.gguf"]);
+        assert!(with_parts(&paths, paths[9]).unwrap_err().to_string().ends_with("is missing"));
+        assert!(with_parts(&paths, "y.gguf").is_err());
     }
 
     #[test]

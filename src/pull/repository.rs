@@ -2,8 +2,8 @@
 
 use super::mlx;
 use super::source::{SourceError, legal_part};
-use crate::types::ModelName;
 use crate::types::name::{DEFAULT_HOST, DEFAULT_TAG};
+use crate::types::{Digest, ModelName};
 
 /// Short names for repositories. A colon in them may stand for the dash before the size.
 const SHORT: [(&str, &str); 11] = [
@@ -44,6 +44,15 @@ pub struct Repository {
     quant: Option<String>,
     name: ModelName,
     counterpart: Option<Counterpart>,
+    file: Option<HubFile>,
+}
+
+/// One GGUF file of a repository, with the other parts of the model where it is a part.
+#[derive(Clone, Debug)]
+pub(super) struct HubFile {
+    pub(super) path: String,
+    /// What its content must be.
+    pub(super) sha256: Option<Digest>,
 }
 
 /// What is wanted is not this repository, but the one that has the same in MLX's form.
@@ -128,7 +137,18 @@ impl Repository {
             quant: quant.filter(|quant| !quant.eq_ignore_ascii_case(DEFAULT_TAG)).map(str::to_owned),
             name,
             counterpart: None,
+            file: None,
         })
+    }
+
+    /// A file at one revision, and all that belongs to it; `None` for parts that are no plain words.
+    pub(super) fn of_file(owner: &str, repository: &str, revision: &str, file: HubFile) -> Option<Self> {
+        let found = Self::parse(&format!("{owner}/{repository}@{revision}"), None).ok()?;
+        Some(Self { file: Some(file), ..found })
+    }
+
+    pub(super) fn file(&self) -> Option<&HubFile> {
+        self.file.as_ref()
     }
 
     pub(super) fn counterpart(&self) -> Option<Counterpart> {

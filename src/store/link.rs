@@ -89,7 +89,12 @@ impl Blobs {
     ///
     /// # Errors
     /// [`StoreError::DigestMismatch`] when a copy turns out to be something else; a file that cannot be linked or written.
-    pub fn adopt(&self, file: &File, path: &Path, digest: &Digest) -> Result<Shared, StoreError> {
+    pub fn link_in(&self, file: &File, path: &Path, digest: &Digest) -> Result<Shared, StoreError> {
+        let length = file.metadata().map_err(StoreError::io("look at", path))?.len();
+        if self.size(digest) == Some(length) {
+            self.touch(digest);
+            return Ok(Shared::Already);
+        }
         let place = self.path(digest);
         // Whoever wrote it may not have made it last.
         file.sync_all().map_err(StoreError::io("sync", path))?;
@@ -124,7 +129,7 @@ mod tests {
         let (path, out) = (folder.path().join("file"), folder.path().join("out"));
         fs::write(&path, b"hello").unwrap();
         let digest = Digest::of(b"hello");
-        let shared = store.blobs().adopt(&File::open(&path).unwrap(), &path, &digest).unwrap();
+        let shared = store.blobs().link_in(&File::open(&path).unwrap(), &path, &digest).unwrap();
         assert!(matches!(shared, Shared::Blocks | Shared::File), "{shared:?}: one file system needs no copy");
         let blob = store.blobs().path(&digest);
         let mode = fs::symlink_metadata(&blob).unwrap().mode() & 0o777;
@@ -150,7 +155,7 @@ mod tests {
         fs::remove_file(&path).unwrap();
         fs::write(&path, b"other").unwrap();
         let digest = Digest::of(b"hello");
-        match store.blobs().adopt(&hashed, &path, &digest) {
+        match store.blobs().link_in(&hashed, &path, &digest) {
             Ok(Shared::Blocks) => assert_eq!(store.blobs().read(&digest, 5).unwrap(), b"hello"),
             other => {
                 assert!(matches!(other, Err(StoreError::DigestMismatch { .. })), "{other:?}");

@@ -65,7 +65,7 @@ pub(in super::super) fn take_in(store: &Store, path: &Path, wanted: &Wanted) -> 
     if !right {
         return Ok(Found::Wrong);
     }
-    match store.blobs().adopt(&file, &path, &digest) {
+    match store.blobs().link_in(&file, &path, &digest) {
         Ok(shared) => {
             if shared == Shared::Copied {
                 tracing::info!(path = %path.display(), bytes = wanted.size, "copied: the cache and the store share no files");

@@ -220,13 +220,23 @@ async fn a_quantisation_of_a_repository() {
     let error = pull(&bench, "Org/Repo:Q2_K").await.unwrap_err();
     assert!(error.starts_with("Org/Repo on the hub: of its GGUF files none is Q2_K"), "{error}");
 
-    // The page about a file on the hub leads to the file, and the hub is shown our token.
-    let address = hub.site.url(&format!("/Org/Repo/blob/{COMMIT}/tiny-Q4_K_M.gguf"));
+    // The page about a file on the hub is that file, which is here by its digest.
     let before = hub.store.seen().len();
-    let (_, ended) = collect(bench.from(SourceKind::Direct, &address)).await;
-    ended.unwrap();
-    assert_eq!(hub.store.seen().len(), before + 1, "by the digest that the hub told it was known");
+    for (revision, more) in [(COMMIT, String::new()), ("main", format!("?sha256={}", Digest::of(&tiny()).hex()))] {
+        let address = hub.site.url(&format!("/Org/Repo/blob/{revision}/tiny-Q4_K_M.gguf{more}"));
+        let (events, ended) = collect(bench.from(SourceKind::Direct, &address)).await;
+        ended.unwrap();
+        only_forward(&events);
+    }
+    assert_eq!(hub.store.seen().len(), before);
     assert!(hub.site.seen().last().unwrap().header("authorization").is_some());
+    assert!(bench.store().tags().get(&ModelName::parse("tiny-Q4_K_M").unwrap()).is_ok());
+    let address = hub.site.url(&format!("/Org/Repo/resolve/main/tiny-Q4_K_M.gguf?sha256={}", "0".repeat(64)));
+    let error = collect(bench.from(SourceKind::Direct, &address)).await.1.unwrap_err().to_string();
+    assert!(error.starts_with("digest mismatch"), "{error}");
+    let address = hub.site.url("/Org/Repo/resolve/main/x.gguf");
+    let error = collect(bench.from(SourceKind::Direct, &address)).await.1.unwrap_err().to_string();
+    assert_eq!(error, "Org/Repo on the hub: it has no file `x.gguf`");
 }
 
 #[tokio::test]
