@@ -41,7 +41,8 @@ class Hub:
         self.blobs = {}
         self.site, self.store = self._server(Site), self._server(Store)
         self.url = "http://127.0.0.1:%d" % self.site.server_port
-        self.store_url = "http://127.0.0.1:%d" % self.store.server_port
+        # Another host, as the client sees it: a redirect to the same one is followed with the token.
+        self.store_url = "http://localhost:%d" % self.store.server_port
 
     def _server(self, handler):
         server = ThreadingHTTPServer(("127.0.0.1", 0), type(handler.__name__, (handler,), {"hub": self}))

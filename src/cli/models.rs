@@ -13,7 +13,8 @@ use super::{Output, say, say_json, words};
 pub(crate) struct Pull {
     /// The model: `[host/][namespace/]model[:tag]`, or `https://…/file.gguf[?sha256=…]`
     model: String,
-    /// Where it comes from, if not a registry: `huggingface` (`owner/repository[@revision][:quant]`), `mlx`, `ollama`
+    /// Where it comes from, if not a registry: `huggingface` (`owner/repository[@revision][:quant]`), `mlx` (the counterpart
+    /// of `mlx-community`, with `:4bit`, `:6bit`, `:8bit` or `:bf16`), `ollama`
     #[arg(long)]
     source: Option<String>,
     /// What to call a model that is from an address or the hub

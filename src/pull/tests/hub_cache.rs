@@ -9,6 +9,9 @@ use axum::body::Bytes;
 use serde_json::json;
 
 use super::super::SourceKind;
+use super::super::hub_cache::{HubCache, Share, SharedFile};
+use super::super::repository::Repository;
+use super::super::transfer::{GitHash, Wanted};
 use super::direct::tiny;
 use super::hub::{COMMIT, Hub, LFS, oid, pull, sharded};
 use super::{Bench, collect, only_forward};
@@ -154,6 +157,49 @@ async fn a_cache_that_is_no_folder_is_left_alone() {
     });
     pull(&reader, "Org/Repo").await.unwrap();
     assert!(!folder.path().join("read").exists());
+}
+
+#[tokio::test]
+async fn across_file_systems_it_is_copied() {
+    let content = sharded();
+    let hub = Hub::new(&content).await;
+    let plain = bench(&hub.site.url(""), Path::new("/nowhere"), true);
+    let device = |path: &Path| fs::metadata(path).unwrap().dev();
+    let home = device(plain.store().layout().root());
+    let places = ["/dev/shm", "/run", "/var/tmp"].into_iter().filter_map(|place| tempfile::tempdir_in(place).ok());
+    let Some(cache) = places.into_iter().find(|place| device(place.path()) != home) else {
+        println!("skipped: there is no other file system here");
+        return;
+    };
+    pull(&bench(&hub.site.url(""), cache.path(), false), "Org/Repo").await.unwrap();
+    let snapshot = repository(cache.path()).join("snapshots").join(COMMIT);
+    assert!(fs::read(snapshot.join(SECOND)).unwrap() == content.listed[SECOND][..]);
+    let offline = bench(&hub.site.url(""), cache.path(), true);
+    pull(&offline, "Org/Repo").await.unwrap();
+    offline.has_files("Org/Repo", &content.listed);
+
+    // Where a copy has no room, the model is there all the same.
+    fs::remove_dir_all(repository(cache.path())).unwrap();
+    let full = Bench::with(|settings| {
+        settings.hub.endpoint = hub.site.url("");
+        settings.hub.cache = Some(cache.path().to_owned());
+    });
+    let share = |bench: &Bench, reserve| {
+        let found = HubCache::new(cache.path());
+        let repository = Repository::parse("Org/Repo", None).unwrap();
+        let commit = GitHash::parse(COMMIT).unwrap();
+        let (path, body) = (SECOND.to_owned(), &content.listed[SECOND]);
+        let digest = bench.store().blobs().put(body).unwrap();
+        let wanted = Wanted::digest(digest, body.len() as u64);
+        let files = [SharedFile { path, wanted, digest, wrong: false }];
+        let revision = "main".to_owned();
+        let repository = found.repository(&repository);
+        Share { repository, revision, commit, reserve }.write(bench.store(), &files);
+    };
+    share(&full, u64::MAX);
+    assert!(!snapshot.exists() && !repository(cache.path()).join("refs").exists());
+    share(&full, 0);
+    assert!(fs::read(snapshot.join(SECOND)).unwrap() == content.listed[SECOND][..]);
 }
 
 #[tokio::test]
