@@ -225,8 +225,12 @@ fn hub(text: &dyn Fn(&str) -> Option<String>, home: &Path) -> Result<Hub, Config
     if !endpoint.starts_with("https://") && !endpoint.starts_with("http://") {
         return Err(ConfigError { name: "HF_ENDPOINT", value: endpoint, why: "is no address of http or https" });
     }
-    let cache = || text("XDG_CACHE_HOME").map_or_else(|| home.join(".cache"), PathBuf::from);
-    let folder = text("HF_HOME").map_or_else(|| cache().join("huggingface"), PathBuf::from);
+    let path = |name: &str| {
+        let value = text(name)?;
+        Some(value.strip_prefix("~/").map_or_else(|| PathBuf::from(&value), |rest| home.join(rest)))
+    };
+    let cache = || path("XDG_CACHE_HOME").unwrap_or_else(|| home.join(".cache"));
+    let folder = path("HF_HOME").unwrap_or_else(|| cache().join("huggingface"));
     let (used, share) = match text("HANZOD_HUB_CACHE").map(|value| value.to_ascii_lowercase()).as_deref() {
         None | Some("on") => (true, true),
         Some("read") => (true, false),
@@ -243,10 +247,12 @@ fn hub(text: &dyn Fn(&str) -> Option<String>, home: &Path) -> Result<Hub, Config
     Ok(Hub {
         endpoint,
         token: text("HF_TOKEN").or_else(|| text("HUGGING_FACE_HUB_TOKEN")).map(Hidden),
-        cache: used.then(|| text("HF_HUB_CACHE").map_or_else(|| folder.join("hub"), PathBuf::from)),
+        cache: used.then(|| {
+            path("HF_HUB_CACHE").or_else(|| path("HUGGINGFACE_HUB_CACHE")).unwrap_or_else(|| folder.join("hub"))
+        }),
         share,
-        token_file: text("HF_TOKEN_PATH").map_or_else(|| folder.join("token"), PathBuf::from),
-        offline: text("HF_HUB_OFFLINE").is_some_and(yes),
+        token_file: path("HF_TOKEN_PATH").unwrap_or_else(|| folder.join("token")),
+        offline: text("HF_HUB_OFFLINE").or_else(|| text("TRANSFORMERS_OFFLINE")).is_some_and(yes),
     })
 }
 
@@ -344,8 +350,8 @@ mod tests {
             (hub.token_file.as_path(), hub.cache.as_deref(), hub.share, hub.offline),
             (Path::new("/x/token"), Some(Path::new("/x/hub")), true, true)
         );
-        let hub = Config::read(&[("HF_HUB_CACHE", "/c"), ("HANZOD_HUB_CACHE", "Read")]).unwrap().hub;
-        assert_eq!((hub.cache, hub.share), (Some(PathBuf::from("/c")), false));
+        let hub = Config::read(&[("HOME", "/h"), ("HF_HUB_CACHE", "~/c"), ("HANZOD_HUB_CACHE", "Read")]).unwrap().hub;
+        assert_eq!((hub.cache, hub.share), (Some(PathBuf::from("/h/c")), false));
         assert_eq!(Config::read(&[("HANZOD_HUB_CACHE", "off")]).unwrap().hub.cache, None);
         let hub = Config::read(&set).unwrap().hub;
         assert_eq!(hub.token.as_ref().map(Hidden::expose), Some("hf_secret"));

@@ -88,7 +88,10 @@ async fn pull_by(client: &Client, request: Value, json: bool) -> anyhow::Result<
 
 impl Pull {
     pub(super) async fn execute(self, client: &Client) -> anyhow::Result<()> {
-        let elsewhere = self.model.contains("://") || self.source.as_deref().is_some_and(|source| source != "ollama");
+        // A registry's names have no revision.
+        let elsewhere = self.model.contains('@')
+            || self.model.contains("://")
+            || self.source.as_deref().is_some_and(|source| source != "ollama");
         if self.name.is_some() && !elsewhere {
             bail!("--name is for models from an address or the hub: a registry's keep their own");
         }

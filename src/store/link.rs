@@ -33,7 +33,6 @@ pub enum Shared {
 /// When nothing can be written beside `to`, or a copy cannot be read.
 pub fn share(source: &File, from: &Path, to: &Path, may_copy: bool) -> io::Result<Shared> {
     let seen = source.metadata()?;
-    // A rename between two links of one file does nothing, and leaves both.
     if fs::symlink_metadata(to).is_ok_and(|there| is_same(&there, &seen)) {
         return Ok(Shared::Already);
     }
@@ -58,7 +57,11 @@ pub fn share(source: &File, from: &Path, to: &Path, may_copy: bool) -> io::Resul
     if let Some(link) = own.then(link).and_then(Result::ok) {
         // Another file may bear the name by now.
         if fs::symlink_metadata(link.path()).is_ok_and(|linked| is_same(&linked, &seen)) {
-            link.into_temp_path().persist(to).map_err(|error| error.error)?;
+            let link = link.into_temp_path();
+            let name = link.to_path_buf();
+            link.persist(to).map_err(|error| error.error)?;
+            // A rename between two names of one file, when another was quicker, does nothing and leaves both.
+            fs::remove_file(name).ok();
             return Ok(Shared::File);
         }
     }
@@ -162,5 +165,25 @@ mod tests {
                 assert_eq!(fs::read_dir(store.layout().blobs()).unwrap().count(), 0);
             }
         }
+    }
+
+    #[test]
+    fn many_at_once_leave_one_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let (from, to) = (folder.path().join("from"), folder.path().join("to"));
+        fs::write(&from, b"hello").unwrap();
+        let source = File::open(&from).unwrap();
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| {
+                    for _ in 0..200 {
+                        fs::remove_file(&to).ok();
+                        assert_ne!(share(&source, &from, &to, true).unwrap(), Shared::Copied);
+                    }
+                });
+            }
+        });
+        assert_eq!(fs::read(&to).unwrap(), b"hello");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2);
     }
 }
