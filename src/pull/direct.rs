@@ -5,13 +5,13 @@ use std::sync::Arc;
 use async_stream::try_stream;
 use futures_util::{Stream, StreamExt as _};
 use reqwest::Url;
-use reqwest::header::{CONTENT_LENGTH, ETAG, HeaderMap, LAST_MODIFIED};
+use reqwest::header::{CONTENT_LENGTH, HeaderMap, LAST_MODIFIED};
 
 use super::assemble::RemoteFile;
 use super::http::{self, Named};
 use super::site::{Answer, Site, SiteFile};
 use super::source::{SourceError, legal_part};
-use super::transfer::{Wanted, content_range};
+use super::transfer::{Wanted, content_range, strong_etag};
 use super::{PullError, PullEvent, Puller, huggingface, pick};
 use crate::create::CreateError;
 use crate::types::{Digest, ModelName};
@@ -198,9 +198,8 @@ async fn begins_with_magic(mut response: reqwest::Response) -> Result<bool, Pull
 
 /// What names the state of a file on its server: other bytes have another name.
 fn state(headers: &HeaderMap) -> Option<String> {
-    let text = |name| headers.get(name).and_then(|value: &reqwest::header::HeaderValue| value.to_str().ok());
-    let strong = text(ETAG).filter(|etag| !etag.starts_with("W/"));
-    strong.or_else(|| text(LAST_MODIFIED)).map(str::to_owned)
+    let date = || headers.get(LAST_MODIFIED).and_then(|date| date.to_str().ok()).map(str::to_owned);
+    strong_etag(headers).or_else(date)
 }
 
 #[cfg(test)]

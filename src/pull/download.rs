@@ -43,7 +43,7 @@ impl Puller {
                 });
                 if !there.await? {
                     let remote = Arc::new(RegistryBlob::new(registry.clone(), digest));
-                    let flight = puller.transfers().join(Wanted::digest(digest, total), remote);
+                    let flight = puller.join(Wanted::digest(digest, total), remote);
                     let mut tick = tokio::time::interval(puller.settings().tick);
                     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
                     let mut completed = 0;

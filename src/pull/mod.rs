@@ -83,6 +83,12 @@ pub struct PullSettings {
     pub backoff: Duration,
     /// Connections for one blob.
     pub streams: usize,
+    /// Bytes in a second, of all transfers and pushes together.
+    pub limit: Option<u64>,
+    /// A connection without work of its own helps one that needs longer than this with what it has.
+    pub race: Duration,
+    /// Bytes that are worth a connection of their own then.
+    pub half: u64,
     /// Bytes in one request.
     pub range: RangeInclusive<u64>,
     /// Bytes between two syncs of a download: what a power cut may cost.
@@ -113,6 +119,9 @@ impl PullSettings {
             retries: 6,
             backoff: Duration::from_secs(1),
             streams: 8,
+            limit: None,
+            race: Duration::from_secs(2),
+            half: 1 << 20,
             range: 8 << 20..=32 << 20,
             sync: 64 << 20,
             upload: 64 << 20,
@@ -139,6 +148,8 @@ fn user_agent() -> String {
 #[derive(Clone, Debug)]
 pub struct Puller {
     inner: Arc<Inner>,
+    /// Bytes in a second, of what is begun through this very one.
+    limit: Option<u64>,
 }
 
 #[derive(Debug)]
@@ -162,7 +173,14 @@ impl Puller {
                 store,
                 settings,
             }),
+            limit: None,
         }
+    }
+
+    /// The same, which moves no more than `limit` bytes in a second. Of several who wait for one transfer, the one who
+    /// wants it fastest has his way.
+    pub fn limited(&self, limit: Option<u64>) -> Self {
+        Self { inner: self.inner.clone(), limit }
     }
 
     /// Brings a model in from where it is, under `name` if that is given. A registry's model keeps its own name.
@@ -193,8 +211,8 @@ impl Puller {
         &self.inner.settings
     }
 
-    fn transfers(&self) -> &transfer::Transfers {
-        &self.inner.transfers
+    fn join(&self, wanted: transfer::Wanted, remote: Arc<dyn transfer::Remote>) -> Arc<transfer::Flight> {
+        self.inner.transfers.join(wanted, remote, self.limit)
     }
 
     fn http(&self) -> Result<Arc<http::Http>, PullError> {

@@ -6,12 +6,12 @@ use std::sync::{Arc, Mutex};
 
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
-use reqwest::header::{ACCEPT, RANGE};
+use reqwest::header::ACCEPT;
 use reqwest::{Method, RequestBuilder, Response, Url};
 
 use super::auth::{self, Challenge, Secret, SharedAuth};
 use super::http::{self, HOPS, Http, Named};
-use super::transfer::Remote;
+use super::transfer::{Remote, ranged};
 use super::{PullError, address};
 use crate::types::{Digest, ModelName};
 
@@ -198,12 +198,13 @@ impl RegistryBlob {
 }
 
 impl Remote for RegistryBlob {
-    fn get(&self, range: Option<Range<u64>>) -> BoxFuture<'_, Result<Response, PullError>> {
+    fn get<'a>(
+        &'a self,
+        range: Option<Range<u64>>,
+        etag: Option<&'a str>,
+    ) -> BoxFuture<'a, Result<Response, PullError>> {
         async move {
-            let ask = |request: RequestBuilder| match &range {
-                Some(range) => request.header(RANGE, format!("bytes={}-{}", range.start, range.end - 1)),
-                None => request,
-            };
+            let ask = |request: RequestBuilder| ranged(request, range.as_ref(), etag);
             let known = self.direct().clone();
             let start = known.unwrap_or_else(|| self.registry.blob_url(&self.digest));
             let (response, url) = self.registry.follow(Method::GET, start, &ask).await?;
