@@ -3,6 +3,10 @@
 //! `OLLAMA_*` variables are read as Ollama reads them: trimmed of blanks and quotes, empty is unset. A value that cannot be
 //! meant stops the start with its name, where Ollama would go on with a default in silence.
 
+mod transfers;
+
+pub use transfers::Transfers;
+
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -143,8 +147,7 @@ pub struct Config {
     /// Signs requests to Ollama's registry.
     pub key: PathBuf,
     pub hub: Hub,
-    /// Files may be pulled from addresses in private networks, and over plain HTTP.
-    pub private_addresses: bool,
+    pub transfers: Transfers,
     /// Where the REPL keeps its lines; `None` when it may not.
     pub history: Option<PathBuf>,
     pub keep_alive: KeepAlive,
@@ -198,7 +201,7 @@ impl Config {
             models: text("OLLAMA_MODELS").map_or_else(|| ollama.join("models"), PathBuf::from),
             key: ollama.join("id_ed25519"),
             hub: hub(&text, &home)?,
-            private_addresses: boolean(text("HANZOD_PRIVATE_ADDRESSES")),
+            transfers: Transfers::read(&text)?,
             history: (!boolean(text("OLLAMA_NOHISTORY"))).then(|| ollama.join("history")),
             keep_alive,
             load_timeout,

@@ -48,7 +48,8 @@ use std::time::Duration;
 use futures_util::{Stream, StreamExt as _};
 
 use crate::store::Store;
-use crate::types::ModelName;
+use crate::types::name::DEFAULT_HOST;
+use crate::types::{ByteRate, ModelName};
 
 /// The version of Ollama that registries are told we keep up with: they gate models on it.
 const OLLAMA_VERSION: &str = "0.33.0";
@@ -64,6 +65,12 @@ pub struct PullSettings {
     /// By the registry's host, with its port where the name has one.
     pub credentials: HashMap<String, Credentials>,
     pub hub: HubSettings,
+    /// Registries' hosts, and the addresses that are asked before them, in order.
+    pub mirrors: Vec<(String, Vec<String>)>,
+    /// The address that stands for Ollama's registry. Names stay as they are.
+    pub default_registry: Option<String>,
+    /// Certificates, in PEM, that are trusted beside the system's.
+    pub ca_file: Option<PathBuf>,
     /// Files may be pulled from addresses in private networks, and over plain HTTP.
     pub private_addresses: bool,
     /// Registries (first) whose tokens come from another host (second).
@@ -83,8 +90,8 @@ pub struct PullSettings {
     pub backoff: Duration,
     /// Connections for one blob.
     pub streams: usize,
-    /// Bytes in a second, of all transfers and pushes together.
-    pub limit: Option<u64>,
+    /// Of all transfers and pushes together.
+    pub limit: Option<ByteRate>,
     /// A connection without work of its own helps one that needs longer than this with what it has.
     pub race: Duration,
     /// Bytes that are worth a connection of their own then.
@@ -109,6 +116,9 @@ impl PullSettings {
             hosts: None,
             credentials: HashMap::new(),
             hub: HubSettings::default(),
+            mirrors: Vec::new(),
+            default_registry: None,
+            ca_file: None,
             private_addresses: false,
             realms: Vec::new(),
             connect: Duration::from_secs(15),
@@ -148,8 +158,8 @@ fn user_agent() -> String {
 #[derive(Clone, Debug)]
 pub struct Puller {
     inner: Arc<Inner>,
-    /// Bytes in a second, of what is begun through this very one.
-    limit: Option<u64>,
+    /// Of what is begun through this very one.
+    limit: Option<ByteRate>,
 }
 
 #[derive(Debug)]
@@ -177,9 +187,9 @@ impl Puller {
         }
     }
 
-    /// The same, which moves no more than `limit` bytes in a second. Of several who wait for one transfer, the one who
-    /// wants it fastest has his way.
-    pub fn limited(&self, limit: Option<u64>) -> Self {
+    /// The same, which keeps each transfer to `limit`. Of several who wait for one transfer, the one who wants it fastest
+    /// has his way.
+    pub fn limited(&self, limit: Option<ByteRate>) -> Self {
         Self { inner: self.inner.clone(), limit }
     }
 
@@ -225,6 +235,19 @@ impl Puller {
             let why = "not among the registries that are allowed";
             return Err(PullError::Refused { host: name.host().to_owned(), why });
         }
-        registry::Registry::open(self.http()?, self.inner.auth.clone(), name, insecure).await
+        let (http, auth) = (self.http()?, self.inner.auth.clone());
+        match &self.inner.settings.default_registry {
+            Some(address) if name.host() == DEFAULT_HOST => registry::Registry::at(http, auth, name, address),
+            _ => registry::Registry::open(http, auth, name, insecure).await,
+        }
+    }
+
+    /// Who may have `name`: the mirrors of its registry, then the registry.
+    async fn registries(&self, name: &ModelName, insecure: bool) -> Result<Vec<Arc<registry::Registry>>, PullError> {
+        let origin = self.registry(name, insecure).await?;
+        let of_host = |(host, _): &&(String, Vec<String>)| host.eq_ignore_ascii_case(name.host());
+        let mirrors = self.inner.settings.mirrors.iter().filter(of_host).flat_map(|(_, addresses)| addresses);
+        let at = |address: &String| registry::Registry::at(self.http()?, self.inner.auth.clone(), name, address);
+        mirrors.map(at).chain([Ok(origin)]).map(|registry| registry.map(Arc::new)).collect()
     }
 }

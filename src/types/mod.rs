@@ -1,11 +1,13 @@
 //! Floor 0: our words. No IO, no async, nothing of any dialect.
 
+pub mod byte_rate;
 pub mod chat;
 pub mod digest;
 pub mod keep_alive;
 pub mod name;
 pub mod options;
 
+pub use byte_rate::ByteRate;
 pub use chat::{
     Format, Function, Image, Message, Property, Role, Think, ThinkLevel, Tool, ToolCall, ToolFunction, ToolParameters,
 };

@@ -103,10 +103,7 @@ impl Line<'_> {
                     self.job.changed.notify_waiters();
                     return Ok(unasked);
                 }
-                Err(error) => {
-                    self.remote.forget();
-                    patience.wait(self.job, error, at - start).await?;
-                }
+                Err(error) => patience.wait(self, error, at - start).await?,
             }
         }
     }
@@ -163,8 +160,7 @@ impl Line<'_> {
             };
             drop(claim);
             if let Err(error) = ended {
-                self.remote.forget();
-                patience.wait(job, error, job.received() - before).await?;
+                patience.wait(self, error, job.received() - before).await?;
             }
         }
         Ok(())
@@ -238,9 +234,12 @@ impl Patience {
     }
 
     /// Waits before another try, or gives up.
-    async fn wait(&mut self, job: &Job, error: PullError, got: u64) -> Result<(), PullError> {
+    async fn wait(&mut self, line: &Line<'_>, error: PullError, got: u64) -> Result<(), PullError> {
+        let job = line.job;
+        line.remote.forget();
         let received = job.received();
-        if !error.is_transient() || (error.is_refusal() && !job.is_answered()) {
+        let others = matches!(error, PullError::Size { .. }) && line.remote.distrust();
+        if !others && (!error.is_transient() || (error.is_refusal() && !job.is_answered())) {
             return Err(error);
         }
         self.fruitless = if received > self.seen { 0 } else { self.fruitless + 1 };

@@ -33,7 +33,7 @@ use tokio::task::AbortHandle;
 
 use super::{PullError, PullSettings};
 use crate::store::Store;
-use crate::types::Digest;
+use crate::types::{ByteRate, Digest};
 
 /// What a transfer is to bring.
 #[derive(Clone, Copy, Debug)]
@@ -126,8 +126,10 @@ pub(super) trait Remote: Send + Sync + 'static {
     /// What answered last did not do well: the next request is to begin at the beginning again.
     fn forget(&self);
 
-    /// What came was wrong. Whoever sent it is not to be asked again, if there is anybody else.
-    fn distrust(&self) {}
+    /// What came was wrong. Whoever sent it is not asked again, if there is anybody else: then gives true.
+    fn distrust(&self) -> bool {
+        false
+    }
 }
 
 /// The headers that ask for `range`, if the content still has the name `etag`.
@@ -182,8 +184,8 @@ impl Transfers {
         &self.rate
     }
 
-    /// Joins the transfer of `wanted` that is under way, or starts one, of `limit` bytes a second.
-    pub(super) fn join(&self, wanted: Wanted, remote: Arc<dyn Remote>, limit: Option<u64>) -> Arc<Flight> {
+    /// Joins the transfer of `wanted` that is under way, or starts one, no faster than `limit`.
+    pub(super) fn join(&self, wanted: Wanted, remote: Arc<dyn Remote>, limit: Option<ByteRate>) -> Arc<Flight> {
         let key = wanted.key;
         // Declared first, so dropped last: the drop of a flight takes the lock.
         let running;

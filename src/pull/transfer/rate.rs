@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::types::ByteRate;
+
 /// What may be made up for after a pause.
 const BURST: Duration = Duration::from_millis(100);
 
@@ -19,8 +21,8 @@ pub(in super::super) struct Rate {
 }
 
 impl Rate {
-    pub(in super::super) fn new(limit: Option<u64>) -> Self {
-        Self { limit: AtomicU64::new(limit.unwrap_or(0)), paid: Mutex::default() }
+    pub(in super::super) fn new(limit: Option<ByteRate>) -> Self {
+        Self { limit: AtomicU64::new(limit.map_or(0, ByteRate::bytes)), paid: Mutex::default() }
     }
 
     pub(in super::super) fn limit(&self) -> Option<u64> {
@@ -28,8 +30,8 @@ impl Rate {
     }
 
     /// Of several who want the same bytes, the one who wants them fastest has his way.
-    pub(super) fn raise(&self, limit: Option<u64>) {
-        let raised = |now: u64| Some(limit.filter(|_| now > 0).map_or(0, |limit| limit.max(now)));
+    pub(super) fn raise(&self, limit: Option<ByteRate>) {
+        let raised = |now: u64| Some(limit.filter(|_| now > 0).map_or(0, |limit| limit.bytes().max(now)));
         self.limit.fetch_update(Ordering::Relaxed, Ordering::Relaxed, raised).ok();
     }
 
@@ -52,7 +54,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn all_together_keep_to_it() {
-        let rate = Rate::new(Some(1000));
+        let rate = Rate::new(ByteRate::new(1000));
         let start = Instant::now();
         let one = async {
             for _ in 0..10 {
@@ -65,7 +67,7 @@ mod tests {
             }
         });
         assert_eq!(start.elapsed().as_millis(), 3000);
-        rate.raise(Some(500));
+        rate.raise(ByteRate::new(500));
         assert_eq!(rate.limit(), Some(1000));
         rate.raise(None);
         rate.take(u64::MAX).await;
