@@ -47,7 +47,7 @@ fn ranges(seen: &[Seen]) -> Vec<usize> {
 }
 
 #[tokio::test]
-async fn eight_clients_one_transfer() {
+async fn f22_eight_clients_one_transfer() {
     let content = Content::new(&[LARGE]);
     let gate = Arc::new(Semaphore::new(0));
     let registry = gated(&content, &gate).await;
@@ -71,7 +71,7 @@ async fn eight_clients_one_transfer() {
 }
 
 #[tokio::test]
-async fn one_goes_and_the_other_stays() {
+async fn f25_one_goes_and_the_other_stays() {
     let content = Content::new(&[LARGE]);
     let gate = Arc::new(Semaphore::new(3));
     let registry = gated(&content, &gate).await;
@@ -138,7 +138,7 @@ async fn a_partial_that_is_wrong_is_begun_anew() {
 }
 
 #[tokio::test]
-async fn another_process_is_waited_for() {
+async fn f23_another_process_is_waited_for() {
     let content = Content::new(&[LARGE]);
     let registry = Registry::honest(&content).await;
     let bench = Bench::new();

@@ -5,7 +5,10 @@ mod direct;
 mod faults;
 mod flights;
 mod hub;
+mod mirrors;
 mod push;
+mod rates;
+mod raw;
 mod refusals;
 mod registry;
 

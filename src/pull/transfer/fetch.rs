@@ -22,8 +22,9 @@ const BUFFER: usize = 1 << 20;
 const HOLD: Duration = Duration::from_secs(1);
 /// Between two looks of an idle connection at what others do.
 const LOOK: Duration = Duration::from_millis(100);
-/// An attempt that brought less than this does not end the growing of the waits.
+/// An attempt that brought less than this does not end the growing of the waits, but keeps them short.
 const WORTH: u64 = 64 << 10;
+const SHORT_STREAK: u32 = 3;
 const LONGEST_BACKOFF: Duration = Duration::from_secs(32);
 /// Bytes a second for which one connection will do.
 const ONE_STREAM: u64 = 1 << 20;
@@ -248,7 +249,11 @@ impl Patience {
             return Err(PullError::Retries(Arc::new(error)));
         }
         tracing::debug!(blob.digest = %job.wanted.key, %error, "a connection is tried again");
-        self.streak = if got >= WORTH { 0 } else { self.streak + 1 };
+        self.streak = match got {
+            WORTH.. => 0,
+            0 => self.streak + 1,
+            _ => (self.streak + 1).min(SHORT_STREAK),
+        };
         if let Some(wait) = error.retry_after() {
             job.pause(wait);
             return Ok(());
