@@ -3,6 +3,7 @@
 mod addresses;
 #[cfg(feature = "llama")]
 mod asking;
+mod certificates;
 #[cfg(target_os = "linux")]
 mod durable;
 #[cfg(target_os = "linux")]

@@ -13,7 +13,7 @@
 //! | `super::flights` | F22, F23, F25 transfers that are shared |
 //!
 //! Not made here: redirects from HTTPS and from the internet into private networks (F17: unit tests of `http`), certificates
-//! that are not trusted (F40: `compat-tests/pull`), and all that needs a process to be killed or a disk to fail (F26 to F39).
+//! that are not trusted (F40: `src/tests/program/certificates.rs`), and all that needs a process to be killed or a disk to fail (F26 to F39).
 
 mod body;
 mod manifest;
