@@ -96,7 +96,7 @@ pub(super) fn is_gguf(path: &str) -> bool {
 }
 
 impl Puller {
-    /// Brings the file at `address` in, and makes it the model `name`.
+    /// Brings the file at `address` in, and makes it the model `name`. A file that changes meanwhile is begun anew, once.
     pub(super) fn pull_direct(
         &self,
         address: Address,
@@ -105,20 +105,33 @@ impl Puller {
         let puller = self.clone();
         try_stream! {
             yield PullEvent::Manifest;
-            let parts = address.parts();
-            let single = parts.len() == 1;
-            let mut files = Vec::new();
-            for url in parts {
-                let url = puller.resolved(url);
-                let site = Arc::new(puller.site_of(&url).await?);
-                let expected = address.sha256.filter(|_| single || url == address.url);
-                files.push(look(&puller, site, url, expected).await?);
-            }
-            let mut events = std::pin::pin!(puller.assemble(name, files));
-            while let Some(event) = events.next().await {
-                yield event?;
+            let mut anew = false;
+            'begin: loop {
+                let files = puller.files_at(&address).await?;
+                let mut events = puller.assemble(name.clone(), files).boxed();
+                while let Some(event) = events.next().await {
+                    if !anew && matches!(event, Err(PullError::Changed)) {
+                        anew = true;
+                        continue 'begin;
+                    }
+                    yield event?;
+                }
+                break;
             }
         }
+    }
+
+    async fn files_at(&self, address: &Address) -> Result<Vec<RemoteFile>, PullError> {
+        let parts = address.parts();
+        let single = parts.len() == 1;
+        let mut files = Vec::new();
+        for url in parts {
+            let url = self.resolved(url);
+            let site = Arc::new(self.site_of(&url).await?);
+            let expected = address.sha256.filter(|_| single || url == address.url);
+            files.push(look(self, site, url, expected).await?);
+        }
+        Ok(files)
     }
 
     /// Who serves `url`: the hub, which may be shown our token, or a stranger.

@@ -96,15 +96,14 @@ async fn what_was_left_is_gone_on_with() {
     let bench = Bench::new();
     let mut stream = Box::pin(bench.stream(&registry.name()));
     until(&mut stream, 5 * RANGE).await;
+    let journal = bench.store().layout().partial(&content.order[0]).with_extension("journal");
+    while !std::fs::read_to_string(&journal).unwrap().contains("\nsynced ") {
+        stream.next().await.unwrap().unwrap();
+    }
     drop(stream);
     assert_eq!(bench.puller.transfers_under_way(), 0);
     assert!(bench.store().tags().list().is_empty());
     assert_eq!(bench.partials(), 2, "the bytes and the journal");
-    let journal = bench.store().layout().partial(&content.order[0]).with_extension("journal");
-    // A sync that had begun goes on to its end, holding the lock.
-    while !std::fs::read_to_string(&journal).unwrap().contains("\nsynced ") {
-        tokio::task::yield_now().await;
-    }
 
     let bench = bench.restarted();
     let registry = Registry::honest(&content).await;
