@@ -326,7 +326,8 @@ impl Job {
                 let length = job.state().journal.length();
                 // After a failed sync the pages count as clean and may be wrong: the file is lost.
                 let noted = job.file.sync_data().and_then(|()| job.state().journal.synced(length));
-                noted.and_then(|journal| journal.sync_data()).map_err(|error| {
+                let folder = || job.path.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all());
+                noted.and_then(|journal| journal.sync_data()).and_then(|()| folder()).map_err(|error| {
                     job.spoiled.store(true, Ordering::Relaxed);
                     StoreError::io("sync", &job.path)(error)
                 })

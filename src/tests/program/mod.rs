@@ -8,6 +8,8 @@ mod certificates;
 mod durable;
 #[cfg(target_os = "linux")]
 mod ending;
+#[cfg(target_os = "linux")]
+mod failing;
 mod harness;
 mod hostile;
 mod killed;

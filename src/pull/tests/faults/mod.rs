@@ -12,8 +12,9 @@
 //! | `super::auth` | F18 who gives tokens, and to whom they go |
 //! | `super::flights` | F22, F23, F25 transfers that are shared |
 //!
-//! Not made here: redirects from HTTPS and from the internet into private networks (F17: unit tests of `http`), certificates
-//! that are not trusted (F40: `src/tests/program/certificates.rs`), and all that needs a process to be killed or a disk to fail (F26 to F39).
+//! Not made here: redirects from HTTPS and from the internet into private networks (F17: unit tests of `http`), a certificate
+//! that is not trusted (F40), and what needs a process to be killed or a disk to fail (F26, F27, F30, F31): these are in
+//! `src/tests/program`, with the real program. A black hole behind an IPv6 address (F40) needs a network of its own.
 
 mod body;
 mod manifest;
