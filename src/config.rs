@@ -3,6 +3,10 @@
 //! `OLLAMA_*` variables are read as Ollama reads them: trimmed of blanks and quotes, empty is unset. A value that cannot be
 //! meant stops the start with its name, where Ollama would go on with a default in silence.
 
+mod transfers;
+
+pub use transfers::Transfers;
+
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -147,8 +151,7 @@ pub struct Config {
     pub hub: Hub,
     /// The only hosts that models are pulled from.
     pub pull_hosts: HostList,
-    /// Files may be pulled from addresses in private networks, and over plain HTTP.
-    pub private_addresses: bool,
+    pub transfers: Transfers,
     /// Where the REPL keeps its lines; `None` when it may not.
     pub history: Option<PathBuf>,
     pub keep_alive: KeepAlive,
@@ -203,7 +206,7 @@ impl Config {
             key: ollama.join("id_ed25519"),
             hub: hub(&text, &home)?,
             pull_hosts: pull_hosts(text("HANZOD_PULL_HOSTS"))?,
-            private_addresses: boolean(text("HANZOD_PRIVATE_ADDRESSES")),
+            transfers: Transfers::read(&text)?,
             history: (!boolean(text("OLLAMA_NOHISTORY"))).then(|| ollama.join("history")),
             keep_alive,
             load_timeout,

@@ -79,7 +79,8 @@ fn compose(config: &Config) -> Result<AppState, ServerError> {
 }
 
 fn pull_settings(config: &Config) -> PullSettings {
-    let hub = &config.hub;
+    let (hub, transfers) = (&config.hub, &config.transfers);
+    let usual = PullSettings::new(config.key.clone());
     PullSettings {
         hub: HubSettings {
             endpoint: hub.endpoint.clone(),
@@ -90,8 +91,13 @@ fn pull_settings(config: &Config) -> PullSettings {
             offline: hub.offline,
         },
         hosts: config.pull_hosts.clone(),
-        private_addresses: config.private_addresses,
-        ..PullSettings::new(config.key.clone())
+        private_addresses: transfers.private_addresses,
+        limit: transfers.limit,
+        streams: transfers.streams.unwrap_or(usual.streams),
+        mirrors: transfers.mirrors.clone(),
+        default_registry: transfers.default_registry.clone(),
+        ca_file: transfers.ca_file.clone(),
+        ..usual
     }
 }
 

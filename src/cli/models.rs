@@ -23,6 +23,9 @@ pub(crate) struct Pull {
     /// Speak plain http to the registry
     #[arg(long)]
     insecure: bool,
+    /// Bytes in a second at the most: a number, with `k`, `M` or `G`
+    #[arg(long, value_name = "RATE")]
+    limit_rate: Option<String>,
     #[command(flatten)]
     output: Output,
 }
@@ -34,6 +37,9 @@ pub(crate) struct Push {
     /// Speak plain http to the registry
     #[arg(long)]
     insecure: bool,
+    /// Bytes in a second at the most: a number, with `k`, `M` or `G`
+    #[arg(long, value_name = "RATE")]
+    limit_rate: Option<String>,
     #[command(flatten)]
     output: Output,
 }
@@ -98,6 +104,7 @@ impl Pull {
         let mut request = json!({"model": self.model, "insecure": self.insecure});
         super::run::set(&mut request, "source", self.source.map(Value::String));
         super::run::set(&mut request, "name", self.name.map(Value::String));
+        super::run::set(&mut request, "limit_rate", self.limit_rate.map(Value::String));
         pull_by(client, request, self.output.json).await
     }
 }
@@ -105,7 +112,8 @@ impl Pull {
 impl Push {
     pub(super) async fn execute(self, client: &Client) -> anyhow::Result<()> {
         let mut progress = Progress::new(self.output.json);
-        let request = json!({"model": self.model, "insecure": self.insecure});
+        let mut request = json!({"model": self.model, "insecure": self.insecure});
+        super::run::set(&mut request, "limit_rate", self.limit_rate.map(Value::String));
         client
             .lines("/api/push", &request, |line| {
                 progress.show(&line);

@@ -116,7 +116,7 @@ impl Puller {
                 let digest = match local {
                     Some(digest) => digest,
                     None => {
-                        let flight = puller.transfers().join(file.wanted, file.remote()?);
+                        let flight = puller.join(file.wanted, file.remote()?);
                         let mut tick = tokio::time::interval(puller.settings().tick);
                         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
                         let mut completed = 0;
@@ -189,7 +189,7 @@ impl Puller {
         let digest = match local {
             Some(digest) => digest,
             None => {
-                let flight = self.transfers().join(file.wanted, file.remote()?);
+                let flight = self.join(file.wanted, file.remote()?);
                 flight.wait().await.map_err(|error| error.of_file(&file.path))?
             }
         };

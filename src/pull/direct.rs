@@ -5,14 +5,14 @@ use std::sync::Arc;
 use async_stream::try_stream;
 use futures_util::{Stream, StreamExt as _};
 use reqwest::Url;
-use reqwest::header::{CONTENT_LENGTH, ETAG, HeaderMap, LAST_MODIFIED};
+use reqwest::header::{CONTENT_LENGTH, HeaderMap, LAST_MODIFIED};
 
 use super::assemble::{Origin, RemoteFile};
 use super::http::{self, Named};
 use super::repository::{HubFile, Repository};
 use super::site::{Answer, Site, SiteFile};
 use super::source::{SourceError, legal_part};
-use super::transfer::{Wanted, content_range};
+use super::transfer::{Wanted, content_range, strong_etag};
 use super::{PullError, PullEvent, Puller, hub, pick};
 use crate::create::CreateError;
 use crate::types::{Digest, ModelName};
@@ -97,7 +97,7 @@ pub(super) fn is_gguf(path: &str) -> bool {
 }
 
 impl Puller {
-    /// Brings the file at `address` in, and makes it the model `name`.
+    /// Brings the file at `address` in, and makes it the model `name`. A file that changes meanwhile is begun anew, once.
     pub(super) fn pull_direct(
         &self,
         address: Address,
@@ -113,18 +113,18 @@ impl Puller {
                 return;
             }
             yield PullEvent::Manifest;
-            let parts = address.parts();
-            let single = parts.len() == 1;
-            let mut files = Vec::new();
-            for url in parts {
-                let url = puller.resolved(url);
-                let site = Arc::new(puller.site_of(&url).await?);
-                let expected = address.sha256.filter(|_| single || url == address.url);
-                files.push(look(&puller, site, url, expected).await?);
-            }
-            let mut events = std::pin::pin!(puller.assemble(name, files, None));
-            while let Some(event) = events.next().await {
-                yield event?;
+            let mut anew = false;
+            'begin: loop {
+                let files = puller.files_at(&address).await?;
+                let mut events = puller.assemble(name.clone(), files, None).boxed();
+                while let Some(event) = events.next().await {
+                    if !anew && matches!(event, Err(PullError::Changed)) {
+                        anew = true;
+                        continue 'begin;
+                    }
+                    yield event?;
+                }
+                break;
             }
         }
     }
@@ -146,6 +146,19 @@ impl Puller {
         let (owner, repository, kind, revision, path) = (next()?, next()?, next()?, next()?, next()?);
         let file = HubFile { path: path.to_owned(), sha256: address.sha256 };
         matches!(kind, "blob" | "resolve").then(|| Repository::of_file(owner, repository, revision, file))?
+    }
+
+    async fn files_at(&self, address: &Address) -> Result<Vec<RemoteFile>, PullError> {
+        let parts = address.parts();
+        let single = parts.len() == 1;
+        let mut files = Vec::new();
+        for url in parts {
+            let url = self.resolved(url);
+            let site = Arc::new(self.site_of(&url).await?);
+            let expected = address.sha256.filter(|_| single || url == address.url);
+            files.push(look(self, site, url, expected).await?);
+        }
+        Ok(files)
     }
 
     /// Who serves `url`: the hub, which may be shown our token, or a stranger.
@@ -226,9 +239,8 @@ async fn begins_with_magic(mut response: reqwest::Response) -> Result<bool, Pull
 
 /// What names the state of a file on its server: other bytes have another name.
 fn state(headers: &HeaderMap) -> Option<String> {
-    let text = |name| headers.get(name).and_then(|value: &reqwest::header::HeaderValue| value.to_str().ok());
-    let strong = text(ETAG).filter(|etag| !etag.starts_with("W/"));
-    strong.or_else(|| text(LAST_MODIFIED)).map(str::to_owned)
+    let date = || headers.get(LAST_MODIFIED).and_then(|date| date.to_str().ok()).map(str::to_owned);
+    strong_etag(headers).or_else(date)
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::error::Error as _;
 use std::time::Duration;
 
 use reqwest::header::{HeaderMap, LOCATION, RETRY_AFTER};
-use reqwest::{Client, Method, RequestBuilder, Response, Url, redirect};
+use reqwest::{Certificate, Client, Method, RequestBuilder, Response, Url, redirect};
 
 use super::address::{self, Reach, Resolver};
 use super::{PullError, PullSettings};
@@ -43,8 +43,14 @@ pub(super) enum Named {
 
 impl Http {
     pub(super) fn new(settings: &PullSettings) -> Result<Self, PullError> {
+        let authorities = authorities(settings)?;
         let client = |resolver: &Resolver| {
             Client::builder()
+                .tls_certs_merge(authorities.clone())
+                .no_gzip()
+                .no_brotli()
+                .no_zstd()
+                .no_deflate()
                 .user_agent(&settings.user_agent)
                 .redirect(redirect::Policy::none())
                 .http1_only()
@@ -97,11 +103,15 @@ impl Http {
         }
     }
 
-    /// True unless the connection fails before HTTP begins, as TLS does on a port that speaks plain HTTP.
+    /// True unless the connection fails before HTTP begins, as TLS does on a port that speaks plain HTTP. A certificate
+    /// that is not trusted is TLS nevertheless.
     pub(super) async fn speaks_tls(&self, url: &Url) -> Result<bool, PullError> {
         let request = self.request(Method::GET, url, Named::User)?;
-        let answer = tokio::time::timeout(self.patience, request.send()).await;
-        Ok(!matches!(answer, Ok(Err(error)) if error.is_connect()))
+        match tokio::time::timeout(self.patience, request.send()).await {
+            Ok(Err(error)) if error.is_timeout() => Err(transport(&Method::GET, url, error)),
+            Ok(Err(error)) if error.is_connect() => Ok(cause(error).contains("certificate")),
+            _ => Ok(true),
+        }
     }
 
     /// All of a body that must be small, in the time that a head may take.
@@ -138,6 +148,18 @@ impl Http {
         let text = String::from_utf8_lossy(&bytes).replace(char::is_control, " ");
         PullError::Status { status, body: text.trim().to_owned(), retry_after }
     }
+}
+
+/// The certificates that the user trusts beside the system's.
+fn authorities(settings: &PullSettings) -> Result<Vec<Certificate>, PullError> {
+    let Some(path) = &settings.ca_file else { return Ok(Vec::new()) };
+    let failed = |why: String| PullError::Client(format!("`{}`: {why}", path.display()));
+    let pem = std::fs::read(path).map_err(|error| failed(error.to_string()))?;
+    let certificates = Certificate::from_pem_bundle(&pem).map_err(|error| failed(cause(error)))?;
+    if certificates.is_empty() {
+        return Err(failed("there is no certificate in it".to_owned()));
+    }
+    Ok(certificates)
 }
 
 /// Where a redirect leads. `None` for an answer that is none.

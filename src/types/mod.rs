@@ -1,5 +1,6 @@
 //! Floor 0: our words. No IO, no async, nothing of any dialect.
 
+pub mod byte_rate;
 pub mod chat;
 pub mod digest;
 pub mod host_list;
@@ -7,6 +8,7 @@ pub mod keep_alive;
 pub mod name;
 pub mod options;
 
+pub use byte_rate::ByteRate;
 pub use chat::{
     Format, Function, Image, Message, Property, Role, Think, ThinkLevel, Tool, ToolCall, ToolFunction, ToolParameters,
 };

@@ -6,7 +6,10 @@ mod faults;
 mod flights;
 mod hub;
 mod hub_cache;
+mod mirrors;
 mod push;
+mod rates;
+mod raw;
 mod refusals;
 mod registry;
 
