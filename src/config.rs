@@ -3,12 +3,16 @@
 //! `OLLAMA_*` variables are read as Ollama reads them: trimmed of blanks and quotes, empty is unset. A value that cannot be
 //! meant stops the start with its name, where Ollama would go on with a default in silence.
 
+mod transfers;
+
+pub use transfers::Transfers;
+
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::go::duration::GoDuration;
-use crate::types::KeepAlive;
+use crate::types::{HostList, KeepAlive};
 
 /// hanzod's own port.
 pub const OWN_PORT: u16 = 3690;
@@ -123,8 +127,10 @@ pub struct Hub {
     pub token: Option<Hidden>,
     /// Where those tools keep a token.
     pub token_file: PathBuf,
-    /// Where they keep what they fetched.
-    pub cache: PathBuf,
+    /// Where they keep what they fetched; `None` leaves it out.
+    pub cache: Option<PathBuf>,
+    /// What is pulled goes there as well.
+    pub share: bool,
     pub offline: bool,
 }
 
@@ -143,8 +149,9 @@ pub struct Config {
     /// Signs requests to Ollama's registry.
     pub key: PathBuf,
     pub hub: Hub,
-    /// Files may be pulled from addresses in private networks, and over plain HTTP.
-    pub private_addresses: bool,
+    /// The only hosts that models are pulled from.
+    pub pull_hosts: HostList,
+    pub transfers: Transfers,
     /// Where the REPL keeps its lines; `None` when it may not.
     pub history: Option<PathBuf>,
     pub keep_alive: KeepAlive,
@@ -198,7 +205,8 @@ impl Config {
             models: text("OLLAMA_MODELS").map_or_else(|| ollama.join("models"), PathBuf::from),
             key: ollama.join("id_ed25519"),
             hub: hub(&text, &home)?,
-            private_addresses: boolean(text("HANZOD_PRIVATE_ADDRESSES")),
+            pull_hosts: pull_hosts(text("HANZOD_PULL_HOSTS"))?,
+            transfers: Transfers::read(&text)?,
             history: (!boolean(text("OLLAMA_NOHISTORY"))).then(|| ollama.join("history")),
             keep_alive,
             load_timeout,
@@ -220,15 +228,45 @@ fn hub(text: &dyn Fn(&str) -> Option<String>, home: &Path) -> Result<Hub, Config
     if !endpoint.starts_with("https://") && !endpoint.starts_with("http://") {
         return Err(ConfigError { name: "HF_ENDPOINT", value: endpoint, why: "is no address of http or https" });
     }
-    let cache = || text("XDG_CACHE_HOME").map_or_else(|| home.join(".cache"), PathBuf::from);
-    let folder = text("HF_HOME").map_or_else(|| cache().join("huggingface"), PathBuf::from);
+    let path = |name: &str| {
+        let value = text(name)?;
+        Some(value.strip_prefix("~/").map_or_else(|| PathBuf::from(&value), |rest| home.join(rest)))
+    };
+    let cache = || path("XDG_CACHE_HOME").unwrap_or_else(|| home.join(".cache"));
+    let folder = path("HF_HOME").unwrap_or_else(|| cache().join("huggingface"));
+    let (used, share) = match text("HANZOD_HUB_CACHE").map(|value| value.to_ascii_lowercase()).as_deref() {
+        None | Some("on") => (true, true),
+        Some("read") => (true, false),
+        Some("off") => (false, false),
+        Some(other) => {
+            return Err(ConfigError {
+                name: "HANZOD_HUB_CACHE",
+                value: other.to_owned(),
+                why: "is none of on, read, off",
+            });
+        }
+    };
     let yes = |value: String| matches!(value.to_ascii_uppercase().as_str(), "1" | "ON" | "YES" | "TRUE");
     Ok(Hub {
         endpoint,
         token: text("HF_TOKEN").or_else(|| text("HUGGING_FACE_HUB_TOKEN")).map(Hidden),
-        cache: text("HF_HUB_CACHE").map_or_else(|| folder.join("hub"), PathBuf::from),
-        token_file: text("HF_TOKEN_PATH").map_or_else(|| folder.join("token"), PathBuf::from),
-        offline: text("HF_HUB_OFFLINE").is_some_and(yes),
+        cache: used.then(|| {
+            path("HF_HUB_CACHE").or_else(|| path("HUGGINGFACE_HUB_CACHE")).unwrap_or_else(|| folder.join("hub"))
+        }),
+        share,
+        token_file: path("HF_TOKEN_PATH").unwrap_or_else(|| folder.join("token")),
+        offline: text("HF_HUB_OFFLINE").or_else(|| text("TRANSFORMERS_OFFLINE")).is_some_and(yes),
+    })
+}
+
+fn pull_hosts(value: Option<String>) -> Result<HostList, ConfigError> {
+    let name = "HANZOD_PULL_HOSTS";
+    value.map_or(Ok(HostList::any()), |value| {
+        value.parse().map_err(|_| ConfigError {
+            name,
+            value,
+            why: "is neither any nor a list of hosts such as default,*.example",
+        })
     })
 }
 
@@ -312,9 +350,13 @@ mod tests {
             [("HF_HOME", "/x"), ("HF_TOKEN", "hf_secret"), ("HF_ENDPOINT", "http://m:1"), ("HF_HUB_OFFLINE", "yes")];
         let hub = Config::read(&set).unwrap().hub;
         assert_eq!(
-            (hub.token_file.as_path(), hub.cache.as_path(), hub.offline),
-            (Path::new("/x/token"), Path::new("/x/hub"), true)
+            (hub.token_file.as_path(), hub.cache.as_deref(), hub.share, hub.offline),
+            (Path::new("/x/token"), Some(Path::new("/x/hub")), true, true)
         );
+        let hub = Config::read(&[("HOME", "/h"), ("HF_HUB_CACHE", "~/c"), ("HANZOD_HUB_CACHE", "Read")]).unwrap().hub;
+        assert_eq!((hub.cache, hub.share), (Some(PathBuf::from("/h/c")), false));
+        assert_eq!(Config::read(&[("HANZOD_HUB_CACHE", "off")]).unwrap().hub.cache, None);
+        let hub = Config::read(&set).unwrap().hub;
         assert_eq!(hub.token.as_ref().map(Hidden::expose), Some("hf_secret"));
         assert!(!format!("{hub:?}").contains("hf_secret"));
     }
@@ -323,6 +365,8 @@ mod tests {
     fn what_cannot_be_meant_is_named() {
         for (name, value) in [
             ("HF_ENDPOINT", "hub.example"),
+            ("HANZOD_HUB_CACHE", "maybe"),
+            ("HANZOD_PULL_HOSTS", "https://x.example"),
             ("OLLAMA_NUM_PARALLEL", "many"),
             ("OLLAMA_KEEP_ALIVE", "soon"),
             ("OLLAMA_ORIGINS", "x.example"),

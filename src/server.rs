@@ -79,17 +79,25 @@ fn compose(config: &Config) -> Result<AppState, ServerError> {
 }
 
 fn pull_settings(config: &Config) -> PullSettings {
-    let hub = &config.hub;
+    let (hub, transfers) = (&config.hub, &config.transfers);
+    let usual = PullSettings::new(config.key.clone());
     PullSettings {
         hub: HubSettings {
             endpoint: hub.endpoint.clone(),
             token: hub.token.as_ref().map(|token| Secret::new(token.expose().to_owned())),
             token_file: Some(hub.token_file.clone()),
-            cache: Some(hub.cache.clone()),
+            cache: hub.cache.clone(),
+            share: hub.share,
             offline: hub.offline,
         },
-        private_addresses: config.private_addresses,
-        ..PullSettings::new(config.key.clone())
+        hosts: config.pull_hosts.clone(),
+        private_addresses: transfers.private_addresses,
+        limit: transfers.limit,
+        streams: transfers.streams.unwrap_or(usual.streams),
+        mirrors: transfers.mirrors.clone(),
+        default_registry: transfers.default_registry.clone(),
+        ca_file: transfers.ca_file.clone(),
+        ..usual
     }
 }
 

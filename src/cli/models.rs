@@ -13,7 +13,8 @@ use super::{Output, say, say_json, words};
 pub(crate) struct Pull {
     /// The model: `[host/][namespace/]model[:tag]`, or `https://…/file.gguf[?sha256=…]`
     model: String,
-    /// Where it comes from, if not a registry: `huggingface` (`owner/repository[@revision][:quant]`), `mlx`, `ollama`
+    /// Where it comes from, if not a registry: `huggingface` (`owner/repository[@revision][:quant]`), `mlx` (the counterpart
+    /// of `mlx-community`, with `:4bit`, `:6bit`, `:8bit` or `:bf16`), `ollama`
     #[arg(long)]
     source: Option<String>,
     /// What to call a model that is from an address or the hub
@@ -22,6 +23,9 @@ pub(crate) struct Pull {
     /// Speak plain http to the registry
     #[arg(long)]
     insecure: bool,
+    /// Bytes in a second at the most: a number, with `k`, `M` or `G`
+    #[arg(long, value_name = "RATE")]
+    limit_rate: Option<String>,
     #[command(flatten)]
     output: Output,
 }
@@ -33,6 +37,9 @@ pub(crate) struct Push {
     /// Speak plain http to the registry
     #[arg(long)]
     insecure: bool,
+    /// Bytes in a second at the most: a number, with `k`, `M` or `G`
+    #[arg(long, value_name = "RATE")]
+    limit_rate: Option<String>,
     #[command(flatten)]
     output: Output,
 }
@@ -87,13 +94,17 @@ async fn pull_by(client: &Client, request: Value, json: bool) -> anyhow::Result<
 
 impl Pull {
     pub(super) async fn execute(self, client: &Client) -> anyhow::Result<()> {
-        let elsewhere = self.model.contains("://") || self.source.as_deref().is_some_and(|source| source != "ollama");
+        // A registry's names have no revision.
+        let elsewhere = self.model.contains('@')
+            || self.model.contains("://")
+            || self.source.as_deref().is_some_and(|source| source != "ollama");
         if self.name.is_some() && !elsewhere {
             bail!("--name is for models from an address or the hub: a registry's keep their own");
         }
         let mut request = json!({"model": self.model, "insecure": self.insecure});
         super::run::set(&mut request, "source", self.source.map(Value::String));
         super::run::set(&mut request, "name", self.name.map(Value::String));
+        super::run::set(&mut request, "limit_rate", self.limit_rate.map(Value::String));
         pull_by(client, request, self.output.json).await
     }
 }
@@ -101,7 +112,8 @@ impl Pull {
 impl Push {
     pub(super) async fn execute(self, client: &Client) -> anyhow::Result<()> {
         let mut progress = Progress::new(self.output.json);
-        let request = json!({"model": self.model, "insecure": self.insecure});
+        let mut request = json!({"model": self.model, "insecure": self.insecure});
+        super::run::set(&mut request, "limit_rate", self.limit_rate.map(Value::String));
         client
             .lines("/api/push", &request, |line| {
                 progress.show(&line);

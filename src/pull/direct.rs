@@ -5,14 +5,15 @@ use std::sync::Arc;
 use async_stream::try_stream;
 use futures_util::{Stream, StreamExt as _};
 use reqwest::Url;
-use reqwest::header::{CONTENT_LENGTH, ETAG, HeaderMap, LAST_MODIFIED};
+use reqwest::header::{CONTENT_LENGTH, HeaderMap, LAST_MODIFIED};
 
-use super::assemble::RemoteFile;
+use super::assemble::{Origin, RemoteFile};
 use super::http::{self, Named};
+use super::repository::{HubFile, Repository};
 use super::site::{Answer, Site, SiteFile};
 use super::source::{SourceError, legal_part};
-use super::transfer::{Wanted, content_range};
-use super::{PullError, PullEvent, Puller, huggingface, pick};
+use super::transfer::{Wanted, content_range, strong_etag};
+use super::{PullError, PullEvent, Puller, hub, pick};
 use crate::create::CreateError;
 use crate::types::{Digest, ModelName};
 
@@ -96,7 +97,7 @@ pub(super) fn is_gguf(path: &str) -> bool {
 }
 
 impl Puller {
-    /// Brings the file at `address` in, and makes it the model `name`.
+    /// Brings the file at `address` in, and makes it the model `name`. A file that changes meanwhile is begun anew, once.
     pub(super) fn pull_direct(
         &self,
         address: Address,
@@ -104,21 +105,60 @@ impl Puller {
     ) -> impl Stream<Item = Result<PullEvent, PullError>> + Send + 'static + use<> {
         let puller = self.clone();
         try_stream! {
-            yield PullEvent::Manifest;
-            let parts = address.parts();
-            let single = parts.len() == 1;
-            let mut files = Vec::new();
-            for url in parts {
-                let url = puller.resolved(url);
-                let site = Arc::new(puller.site_of(&url).await?);
-                let expected = address.sha256.filter(|_| single || url == address.url);
-                files.push(look(&puller, site, url, expected).await?);
+            if let Some(repository) = puller.on_hub(&address) {
+                let mut events = std::pin::pin!(puller.pull_repository(repository, name));
+                while let Some(event) = events.next().await {
+                    yield event?;
+                }
+                return;
             }
-            let mut events = std::pin::pin!(puller.assemble(name, files));
-            while let Some(event) = events.next().await {
-                yield event?;
+            yield PullEvent::Manifest;
+            let mut anew = false;
+            'begin: loop {
+                let files = puller.files_at(&address).await?;
+                let mut events = puller.assemble(name.clone(), files, None).boxed();
+                while let Some(event) = events.next().await {
+                    if !anew && matches!(event, Err(PullError::Changed)) {
+                        anew = true;
+                        continue 'begin;
+                    }
+                    yield event?;
+                }
+                break;
             }
         }
+    }
+
+    /// The hub's file that an address means: `…/<owner>/<repository>/<blob or resolve>/<revision>/<path>`. Its API says more
+    /// of it than its server, and others may have it already.
+    fn on_hub(&self, address: &Address) -> Option<Repository> {
+        let url = &address.url;
+        let endpoint = self.hub_endpoint().ok()?;
+        let usual = |host: Option<&str>| host.is_some_and(|host| HUB_HOSTS.contains(&host));
+        let same = endpoint.origin() == url.origin() || (usual(endpoint.host_str()) && usual(url.host_str()));
+        let above = endpoint.path().trim_end_matches('/');
+        let path = url
+            .path()
+            .strip_prefix(above)
+            .filter(|_| same && url.query().is_none_or(|query| query == "download=true"))?;
+        let mut parts = path.trim_start_matches('/').splitn(5, '/');
+        let mut next = || parts.next().filter(|part| !part.contains('%'));
+        let (owner, repository, kind, revision, path) = (next()?, next()?, next()?, next()?, next()?);
+        let file = HubFile { path: path.to_owned(), sha256: address.sha256 };
+        matches!(kind, "blob" | "resolve").then(|| Repository::of_file(owner, repository, revision, file))?
+    }
+
+    async fn files_at(&self, address: &Address) -> Result<Vec<RemoteFile>, PullError> {
+        let parts = address.parts();
+        let single = parts.len() == 1;
+        let mut files = Vec::new();
+        for url in parts {
+            let url = self.resolved(url);
+            let site = Arc::new(self.site_of(&url).await?);
+            let expected = address.sha256.filter(|_| single || url == address.url);
+            files.push(look(self, site, url, expected).await?);
+        }
+        Ok(files)
     }
 
     /// Who serves `url`: the hub, which may be shown our token, or a stranger.
@@ -165,7 +205,7 @@ async fn look(puller: &Puller, site: Arc<Site>, url: Url, expected: Option<Diges
         _ => return Err(PullError::Broken(format!("status {status} for a file"))),
     };
     let size = size.ok_or_else(|| PullError::Broken("it does not say how long the file is".into()))?;
-    let linked = huggingface::linked_digest(&answer);
+    let linked = hub::linked_digest(&answer);
     let state = state(&headers);
     if !begins_with_magic(answer.response).await? {
         return Err(CreateError::NotGguf.into());
@@ -181,7 +221,8 @@ async fn look(puller: &Puller, site: Arc<Site>, url: Url, expected: Option<Diges
         _ => Ok(()),
     };
     let path = url.path_segments().and_then(|mut parts| parts.next_back()).unwrap_or_default().to_owned();
-    Ok(RemoteFile { path, wanted, local: None, remote: Arc::new(SiteFile::new(site, url, Box::new(same))) })
+    let origin = Origin::Remote(Arc::new(SiteFile::new(site, url, Box::new(same))));
+    Ok(RemoteFile::new(&path, wanted, origin))
 }
 
 async fn begins_with_magic(mut response: reqwest::Response) -> Result<bool, PullError> {
@@ -198,9 +239,8 @@ async fn begins_with_magic(mut response: reqwest::Response) -> Result<bool, Pull
 
 /// What names the state of a file on its server: other bytes have another name.
 fn state(headers: &HeaderMap) -> Option<String> {
-    let text = |name| headers.get(name).and_then(|value: &reqwest::header::HeaderValue| value.to_str().ok());
-    let strong = text(ETAG).filter(|etag| !etag.starts_with("W/"));
-    strong.or_else(|| text(LAST_MODIFIED)).map(str::to_owned)
+    let date = || headers.get(LAST_MODIFIED).and_then(|date| date.to_str().ok()).map(str::to_owned);
+    strong_etag(headers).or_else(date)
 }
 
 #[cfg(test)]

@@ -25,7 +25,7 @@ impl Puller {
         try_stream! {
             yield PullEvent::Manifest;
             let fetched = puller.manifest(&name, insecure).await.map_err(PullError::in_manifest)?;
-            let (registry, bytes, manifest) = fetched;
+            let (line, bytes, manifest) = fetched;
             if manifest.layers_of(MediaType::Tensor).next().is_some() {
                 Err(PullError::Tensors)?;
             }
@@ -42,8 +42,8 @@ impl Puller {
                     store.blobs().size(&digest) == Some(total)
                 });
                 if !there.await? {
-                    let remote = Arc::new(RegistryBlob::new(registry.clone(), digest));
-                    let flight = puller.transfers().join(Wanted::digest(digest, total), remote);
+                    let remote = Arc::new(RegistryBlob::new(line.clone(), digest));
+                    let flight = puller.join(Wanted::digest(digest, total), remote);
                     let mut tick = tokio::time::interval(puller.settings().tick);
                     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
                     let mut completed = 0;
@@ -80,12 +80,24 @@ impl Puller {
         blocking(move || check_space(&store, &wanted, reserve)).await?
     }
 
+    /// The manifest of the first who has one that can be read, and who may have the blobs: he and those behind him.
     async fn manifest(
         &self,
         name: &ModelName,
         insecure: bool,
-    ) -> Result<(Arc<Registry>, Vec<u8>, Manifest), PullError> {
-        let registry = Arc::new(self.registry(name, insecure).await?);
+    ) -> Result<(Vec<Arc<Registry>>, Vec<u8>, Manifest), PullError> {
+        let mut line = self.registries(name, insecure).await?;
+        while line.len() > 1 {
+            let fetched = line[0].manifest().await.and_then(|bytes| Ok((read(&bytes)?, bytes)));
+            match fetched {
+                Ok((manifest, bytes)) => return Ok((line, bytes, manifest)),
+                Err(error) => {
+                    tracing::warn!(mirror = %line[0].address(), %error, "a mirror does not have the model");
+                    line.remove(0);
+                }
+            }
+        }
+        let registry = &line[0];
         let mut failures = 0;
         let bytes = loop {
             match registry.manifest().await {
@@ -98,16 +110,21 @@ impl Puller {
                 ended => break ended?,
             }
         };
-        let manifest = Manifest::parse(&bytes)?;
-        let mut sizes: HashMap<Digest, u64> = HashMap::new();
-        for blob in manifest.descriptors() {
-            if *sizes.entry(blob.digest).or_insert(blob.size) != blob.size {
-                let why = format!("blob {} has two sizes", blob.digest);
-                return Err(StoreError::Manifest(why).into());
-            }
-        }
-        Ok((registry, bytes, manifest))
+        let manifest = read(&bytes)?;
+        Ok((line, bytes, manifest))
     }
+}
+
+fn read(bytes: &[u8]) -> Result<Manifest, PullError> {
+    let manifest = Manifest::parse(bytes)?;
+    let mut sizes: HashMap<Digest, u64> = HashMap::new();
+    for blob in manifest.descriptors() {
+        if *sizes.entry(blob.digest).or_insert(blob.size) != blob.size {
+            let why = format!("blob {} has two sizes", blob.digest);
+            return Err(StoreError::Manifest(why).into());
+        }
+    }
+    Ok(manifest)
 }
 
 /// Whether what is missing has room, before a byte of it is fetched.

@@ -124,6 +124,16 @@ impl PullError {
         }
     }
 
+    /// The server does not give this to us.
+    pub(super) fn is_denial(&self) -> bool {
+        self.is_refusal() || matches!(self, Self::Unauthorized | Self::Realm { .. })
+    }
+
+    /// Nobody answers, or nobody who is well.
+    pub(super) fn is_unreachable(&self) -> bool {
+        matches!(self, Self::Transport(_) | Self::Stalled(_)) || self.is_overload()
+    }
+
     /// The server is there, and busy or ill.
     pub(super) fn is_overload(&self) -> bool {
         matches!(self, Self::Status { .. }) && !self.is_refusal()

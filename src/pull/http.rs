@@ -5,10 +5,11 @@ use std::error::Error as _;
 use std::time::Duration;
 
 use reqwest::header::{HeaderMap, LOCATION, RETRY_AFTER};
-use reqwest::{Client, Method, RequestBuilder, Response, Url, redirect};
+use reqwest::{Certificate, Client, Method, RequestBuilder, Response, Url, redirect};
 
 use super::address::{self, Reach, Resolver};
 use super::{PullError, PullSettings};
+use crate::types::HostList;
 
 /// Redirects that are followed for one request.
 pub(super) const HOPS: usize = 10;
@@ -26,6 +27,7 @@ pub(super) struct Http {
     /// For hosts that a registry named.
     led: Client,
     resolver: Resolver,
+    hosts: HostList,
     patience: Duration,
 }
 
@@ -41,8 +43,14 @@ pub(super) enum Named {
 
 impl Http {
     pub(super) fn new(settings: &PullSettings) -> Result<Self, PullError> {
+        let authorities = authorities(settings)?;
         let client = |resolver: &Resolver| {
             Client::builder()
+                .tls_certs_merge(authorities.clone())
+                .no_gzip()
+                .no_brotli()
+                .no_zstd()
+                .no_deflate()
                 .user_agent(&settings.user_agent)
                 .redirect(redirect::Policy::none())
                 .http1_only()
@@ -56,6 +64,7 @@ impl Http {
             local: build(client(&free).no_proxy())?,
             led: build(client(&resolver))?,
             resolver,
+            hosts: settings.hosts.clone(),
             patience: settings.header,
         })
     }
@@ -63,6 +72,9 @@ impl Http {
     /// Begins a request, if its host may be asked.
     pub(super) fn request(&self, method: Method, url: &Url, named: Named) -> Result<RequestBuilder, PullError> {
         let refuse = |why: &'static str| PullError::Refused { host: host_of(url), why };
+        if !self.hosts.allows(url.host_str().unwrap_or_default(), url.port_or_known_default()) {
+            return Err(refuse("not among the hosts of HANZOD_PULL_HOSTS"));
+        }
         match address::literal(url).map(address::reach) {
             Some(Reach::Link) => return Err(refuse("a link-local address")),
             Some(Reach::Private) if named == Named::PublicServer => return Err(refuse("a private address")),
@@ -91,11 +103,15 @@ impl Http {
         }
     }
 
-    /// True unless the connection fails before HTTP begins, as TLS does on a port that speaks plain HTTP.
+    /// True unless the connection fails before HTTP begins, as TLS does on a port that speaks plain HTTP. A certificate
+    /// that is not trusted is TLS nevertheless.
     pub(super) async fn speaks_tls(&self, url: &Url) -> Result<bool, PullError> {
         let request = self.request(Method::GET, url, Named::User)?;
-        let answer = tokio::time::timeout(self.patience, request.send()).await;
-        Ok(!matches!(answer, Ok(Err(error)) if error.is_connect()))
+        match tokio::time::timeout(self.patience, request.send()).await {
+            Ok(Err(error)) if error.is_timeout() => Err(transport(&Method::GET, url, error)),
+            Ok(Err(error)) if error.is_connect() => Ok(cause(error).contains("certificate")),
+            _ => Ok(true),
+        }
     }
 
     /// All of a body that must be small, in the time that a head may take.
@@ -132,6 +148,18 @@ impl Http {
         let text = String::from_utf8_lossy(&bytes).replace(char::is_control, " ");
         PullError::Status { status, body: text.trim().to_owned(), retry_after }
     }
+}
+
+/// The certificates that the user trusts beside the system's.
+fn authorities(settings: &PullSettings) -> Result<Vec<Certificate>, PullError> {
+    let Some(path) = &settings.ca_file else { return Ok(Vec::new()) };
+    let failed = |why: String| PullError::Client(format!("`{}`: {why}", path.display()));
+    let pem = std::fs::read(path).map_err(|error| failed(error.to_string()))?;
+    let certificates = Certificate::from_pem_bundle(&pem).map_err(|error| failed(cause(error)))?;
+    if certificates.is_empty() {
+        return Err(failed("there is no certificate in it".to_owned()));
+    }
+    Ok(certificates)
 }
 
 /// Where a redirect leads. `None` for an answer that is none.

@@ -1,34 +1,32 @@
-//! The Hugging Face hub: what a repository has at one commit, and its files, each held to the hash that git or LFS has of
-//! it.
+//! Models of the Hugging Face hub: which files make one, where they are had (the hub, or the cache that its own tools keep),
+//! and each held to the hash that git or LFS has of it.
 
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 
 use async_stream::try_stream;
+use futures_util::stream::BoxStream;
 use futures_util::{Stream, StreamExt as _};
-use reqwest::header::{HeaderMap, LINK};
-use reqwest::{Response, Url};
+use reqwest::Url;
 use serde::Deserialize;
 
-use super::assemble::RemoteFile;
+use super::assemble::{Origin, RemoteFile};
 use super::auth::{Credentials, Secret};
-use super::http::{self, Named};
-use super::pick::pick;
+use super::http::Named;
+use super::hub::Hub;
+use super::hub_cache::{CachedRepository, HubCache, Share};
+use super::pick::{INDEX, pick, with_parts};
 use super::repository::Repository;
-use super::site::{Answer, Site, SiteFile};
+use super::site::Site;
 use super::transfer::{GitHash, Wanted, blocking};
-use super::{PullError, PullEvent, Puller, address, hub_cache};
+use super::{PullError, PullEvent, Puller, address, mlx};
 use crate::store::is_clean_path;
-use crate::types::{Digest, ModelName};
+use crate::types::ModelName;
 
-/// Bytes of an answer of the API that are read.
-const LONGEST: usize = 32 << 20;
-/// A list of files comes in pages of a thousand.
-const MOST_PAGES: usize = 20;
 /// Bytes of a token file that are read.
 const LONGEST_TOKEN: u64 = 64 << 10;
-
-const GATED: &str = "GatedRepo";
-const GATED_WHY: &str = "its owner gives access to those who ask for it on its page, and to their tokens";
+const ENDPOINT: &str = "https://huggingface.co";
+const OFFLINE: &str = "HF_HUB_OFFLINE is set";
 
 /// The hub, and what it is shown.
 #[derive(Clone, Debug)]
@@ -37,47 +35,52 @@ pub struct HubSettings {
     pub endpoint: String,
     pub token: Option<Secret>,
     /// Where a token stands that the hub's own tools wrote; read when there is no other.
-    pub token_file: Option<std::path::PathBuf>,
-    /// Where those tools keep what they fetched; read, and never written.
-    pub cache: Option<std::path::PathBuf>,
+    pub token_file: Option<PathBuf>,
+    /// Where those tools keep what they fetched.
+    pub cache: Option<PathBuf>,
+    /// What is fetched is given to that cache as well.
+    pub share: bool,
     /// It is not to be asked at all.
     pub offline: bool,
 }
 
 impl Default for HubSettings {
     fn default() -> Self {
-        Self { endpoint: "https://huggingface.co".into(), token: None, token_file: None, cache: None, offline: false }
+        Self { endpoint: ENDPOINT.into(), token: None, token_file: None, cache: None, share: true, offline: false }
     }
 }
 
-#[derive(Deserialize)]
-struct Info {
-    sha: String,
+/// A file of a repository, and what it should be.
+#[derive(Clone, Debug)]
+pub(super) struct Listed {
+    pub(super) path: String,
+    pub(super) wanted: Wanted,
 }
 
-#[derive(Deserialize)]
-struct Entry {
-    #[serde(rename = "type")]
-    kind: String,
-    path: String,
-    oid: String,
-    size: u64,
-    lfs: Option<Lfs>,
+/// A repository at one commit, and where its files can be had.
+struct Snapshot {
+    repository: Repository,
+    commit: GitHash,
+    listed: Vec<Listed>,
+    cached: Option<CachedRepository>,
+    /// The hub, or why it is not asked.
+    hub: Result<Hub, String>,
 }
 
-#[derive(Deserialize)]
-struct Lfs {
-    oid: String,
-    size: u64,
-}
-
-impl Entry {
-    fn wanted(&self) -> Result<Wanted, PullError> {
-        let wrong = || PullError::Broken(format!("the hash of `{}` is none", self.path));
-        match &self.lfs {
-            Some(lfs) => Ok(Wanted::digest(format!("sha256:{}", lfs.oid).parse().map_err(|_| wrong())?, lfs.size)),
-            None => Ok(Wanted::git(GitHash::parse(&self.oid).ok_or_else(wrong)?, self.size)),
+impl Snapshot {
+    fn file(&self, path: &str) -> Result<RemoteFile, PullError> {
+        if !is_clean_path(path) || path.contains(char::is_control) {
+            return Err(PullError::Hub(format!("it has a file called {path:?}")));
         }
+        let listed = self.listed.iter().find(|listed| listed.path == path).expect("what is picked is there: a bug");
+        let cached = self.cached.as_ref();
+        let places = cached.map(|cached| cached.places(self.commit, path, &listed.wanted)).unwrap_or_default();
+        let origin = match (&self.hub, cached) {
+            (Ok(hub), _) => hub.origin(&self.repository, self.commit, listed)?,
+            (Err(why), Some(cached)) => Origin::Cache { folder: cached.folder(), why: why.clone() },
+            (Err(why), None) => return Err(PullError::Hub(why.clone())),
+        };
+        Ok(RemoteFile::new(path, listed.wanted, origin).or_at(places))
     }
 }
 
@@ -91,10 +94,54 @@ impl Puller {
         let puller = self.clone();
         try_stream! {
             yield PullEvent::Manifest;
-            let files = puller.repository_files(&repository).await.map_err(|error| error.of_repository(&repository))?;
-            let mut events = std::pin::pin!(puller.assemble(name, files));
+            let found = puller.snapshot_files(&repository, &name).await;
+            let (files, share) = found.map_err(|error| error.of_repository(&repository))?;
+            let mut events = std::pin::pin!(puller.assemble(name, files, share));
             while let Some(event) = events.next().await {
                 yield event.map_err(|error| error.of_repository(&repository))?;
+            }
+        }
+    }
+
+    /// Brings in a model of the registry that the hub is; through its API where another hub is meant, or none at all.
+    pub(super) fn pull_hub_name(
+        &self,
+        repository: Repository,
+        name: ModelName,
+        insecure: bool,
+    ) -> BoxStream<'static, Result<PullEvent, PullError>> {
+        let hub = &self.settings().hub;
+        if hub.offline || hub.endpoint.trim_end_matches('/') != ENDPOINT {
+            return self.pull_repository(repository, name).boxed();
+        }
+        self.pull_registry_first(repository, name, insecure).boxed()
+    }
+
+    /// The hub's registry knows no safetensors, no split files and no tokens: where it refuses, its API is asked.
+    pub(super) fn pull_registry_first(
+        &self,
+        repository: Repository,
+        name: ModelName,
+        insecure: bool,
+    ) -> impl Stream<Item = Result<PullEvent, PullError>> + Send + 'static + use<> {
+        let puller = self.clone();
+        try_stream! {
+            {
+                let mut events = std::pin::pin!(puller.pull(name.clone(), insecure));
+                loop {
+                    match events.next().await {
+                        None => return,
+                        Some(Err(PullError::Manifest(error))) if error.is_denial() || error.is_unreachable() => {
+                            tracing::debug!(%error, %repository, "the hub's registry does not have it");
+                            break;
+                        }
+                        Some(event) => yield event?,
+                    }
+                }
+            }
+            let mut events = std::pin::pin!(puller.pull_repository(repository, name));
+            while let Some(event) = events.next().await {
+                yield event?;
             }
         }
     }
@@ -108,7 +155,7 @@ impl Puller {
     /// The hub. A token is not sent where others can read it.
     pub(super) async fn hub_site(&self, endpoint: Url) -> Result<Site, PullError> {
         if self.settings().hub.offline {
-            return Err(PullError::Hub("HF_HUB_OFFLINE is set".into()));
+            return Err(PullError::Hub(OFFLINE.into()));
         }
         let mut secret = None;
         if endpoint.scheme() == "https" || address::is_loopback(&endpoint) {
@@ -139,129 +186,129 @@ impl Puller {
         (!text.is_empty()).then(|| Secret::new(text))
     }
 
-    async fn repository_files(&self, repository: &Repository) -> Result<Vec<RemoteFile>, PullError> {
-        let endpoint = self.hub_endpoint()?;
-        let hub = Hub { site: Arc::new(self.hub_site(endpoint.clone()).await?), endpoint, puller: self };
-        let [owner, name] = repository.path();
-        let url = hub.url(&["api", "models", owner, name, "revision", repository.revision()])?;
-        let (info, _) = hub.json::<Info>(&url).await?;
-        let commit = GitHash::parse(&info.sha).ok_or_else(|| PullError::Broken("a commit that is none".into()))?;
-
-        let commit = commit.to_string();
-        let entries = hub.tree(hub.url(&["api", "models", owner, name, "tree", &commit])?).await?;
-        let paths: Vec<&str> = entries.iter().map(|entry| entry.path.as_str()).collect();
-        let cache = self.settings().hub.cache.as_deref();
-        let mut files = Vec::new();
-        for path in pick(&paths, repository.quant())? {
-            if !is_clean_path(path) || path.contains(char::is_control) {
-                return Err(PullError::Hub(format!("it has a file called {path:?}")));
+    /// The files that make the model, and where they are to be shared.
+    async fn snapshot_files(
+        &self,
+        repository: &Repository,
+        name: &ModelName,
+    ) -> Result<(Vec<RemoteFile>, Option<Share>), PullError> {
+        let cache = self.settings().hub.cache.as_deref().map(HubCache::new);
+        if self.settings().hub.offline {
+            let snapshot = cached_snapshot(cache, repository, OFFLINE.to_owned()).await?;
+            return Ok((self.choose(&snapshot, name).await?, None));
+        }
+        let snapshot = match self.hub_snapshot(repository, cache.as_ref()).await {
+            Err(error) if error.is_unreachable() => {
+                let files = self.cached_files(cache, repository, name, &error).await;
+                return files.map(|files| (files, None)).ok_or(error);
             }
-            let entry = entries.iter().find(|entry| entry.path == path).expect("what is picked is there: a bug");
-            let mut place = vec![owner, name, "resolve", &commit];
-            place.extend(path.split('/'));
-            let wanted = entry.wanted()?;
-            let local = cache.and_then(|cache| hub_cache::place(cache, repository.path(), &wanted));
-            files.push(RemoteFile { local, ..hub.file(hub.url(&place)?, path, wanted, &commit) });
-        }
-        Ok(files)
-    }
-}
-
-struct Hub<'a> {
-    site: Arc<Site>,
-    endpoint: Url,
-    puller: &'a Puller,
-}
-
-impl Hub<'_> {
-    fn url(&self, parts: &[&str]) -> Result<Url, PullError> {
-        let mut url = self.endpoint.clone();
-        let wrong = PullError::Hub(format!("its address `{}` is none", self.endpoint));
-        url.path_segments_mut().map_err(|()| wrong)?.pop_if_empty().extend(parts);
-        Ok(url)
-    }
-
-    /// What the API says, and where it says that more is.
-    async fn json<T: serde::de::DeserializeOwned>(&self, url: &Url) -> Result<(T, Option<Url>), PullError> {
-        let answer = self.site.ask(self.puller.settings(), url, None).await?;
-        let next = next_page(url, answer.response.headers())?;
-        match answer.response.status().as_u16() {
-            200 => {}
-            400.. => return Err(self.refusal(answer.response).await),
-            status => return Err(PullError::Broken(format!("status {status} for {}", url.path()))),
-        }
-        let body = self.site.body(answer.response, LONGEST).await?;
-        let value = serde_json::from_slice(&body);
-        Ok((value.map_err(|error| PullError::Broken(format!("it cannot be read: {error}")))?, next))
-    }
-
-    async fn tree(&self, mut url: Url) -> Result<Vec<Entry>, PullError> {
-        url.set_query(Some("recursive=true"));
-        let mut entries = Vec::new();
-        for _ in 0..MOST_PAGES {
-            let (page, next) = self.json::<Vec<Entry>>(&url).await?;
-            entries.extend(page.into_iter().filter(|entry| entry.kind == "file"));
-            match next {
-                Some(next) if self.site.is_own(&next) => url = next,
-                Some(next) => {
-                    return Err(PullError::Refused { host: http::host_of(&next), why: "a page of another host" });
-                }
-                None => return Ok(entries),
-            }
-        }
-        Err(PullError::Hub("it has too many files".into()))
-    }
-
-    /// The error that a refusal of the hub's is.
-    async fn refusal(&self, response: Response) -> PullError {
-        let code = error_code(&response);
-        let hub = |why: &str| PullError::Hub(why.into());
-        match (response.status().as_u16(), code) {
-            (_, GATED) => hub(GATED_WHY),
-            (_, "RevisionNotFound") => hub("it has no such revision"),
-            (404, _) | (401, "RepoNotFound") => hub("there is no such repository, or it is private"),
-            (401 | 403, _) => hub("it is private or not there, or the token is wrong; a token is read from HF_TOKEN"),
-            _ => self.site.refusal(response).await,
-        }
-    }
-
-    fn file(&self, url: Url, path: &str, wanted: Wanted, commit: &str) -> RemoteFile {
-        let commit = commit.to_owned();
-        let judge = move |answer: &Answer| {
-            // What a repository has is told to all, its files are not.
-            if error_code(&answer.response) == GATED {
-                return Err(PullError::Hub(GATED_WHY.into()));
-            }
-            let Some(told) = answer.told.as_ref().filter(|_| answer.response.status().is_success()) else {
-                return Ok(());
-            };
-            let text = |name| told.get(name).and_then(|value| value.to_str().ok());
-            let other = text("x-repo-commit").is_some_and(|told| told != commit)
-                || text("x-linked-size").is_some_and(|told| told.parse() != Ok(wanted.size))
-                || linked_digest(answer).zip(wanted.known()).is_some_and(|(told, known)| told != known);
-            if other { Err(PullError::Changed) } else { Ok(()) }
+            snapshot => snapshot?,
         };
-        let remote = Arc::new(SiteFile::new(self.site.clone(), url, Box::new(judge)));
-        RemoteFile { path: path.to_owned(), wanted, remote, local: None }
+        let files = self.choose(&snapshot, name).await?;
+        let share = snapshot.cached.filter(|_| self.settings().hub.share).map(|cached| Share {
+            repository: cached,
+            revision: repository.revision().to_owned(),
+            commit: snapshot.commit,
+            reserve: self.settings().reserve,
+        });
+        Ok((files, share))
+    }
+
+    async fn hub_snapshot(&self, wanted: &Repository, cache: Option<&HubCache>) -> Result<Snapshot, PullError> {
+        let endpoint = self.hub_endpoint()?;
+        let hub = Hub::new(self.hub_site(endpoint.clone()).await?, endpoint, self.inner.settings.clone());
+        let repository = match wanted.counterpart() {
+            None => wanted.clone(),
+            Some(counterpart) => {
+                let [_, base] = wanted.path();
+                let there = hub.counterparts(base).await?;
+                wanted.found(mlx::choose(&there, base, counterpart.width)?)
+            }
+        };
+        let (commit, listed) = hub.list(&repository).await?;
+        let cached = cache.map(|cache| cache.repository(&repository));
+        Ok(Snapshot { repository, commit, listed, cached, hub: Ok(hub) })
+    }
+
+    /// The files that make the model, if all of them are in the cache.
+    async fn cached_files(
+        &self,
+        cache: Option<HubCache>,
+        repository: &Repository,
+        name: &ModelName,
+        error: &PullError,
+    ) -> Option<Vec<RemoteFile>> {
+        let snapshot = cached_snapshot(cache, repository, format!("the hub cannot be reached: {error}")).await.ok()?;
+        let files = self.choose(&snapshot, name).await.ok()?;
+        if !files.iter().all(RemoteFile::is_near) {
+            return None;
+        }
+        tracing::warn!(%error, %repository, "the hub cannot be reached, and what its cache has is taken");
+        Some(files)
+    }
+
+    /// The files that make the model. Where an index says which weights there are, it is fetched for that.
+    async fn choose(&self, snapshot: &Snapshot, name: &ModelName) -> Result<Vec<RemoteFile>, PullError> {
+        let missing = |error: PullError| match (&snapshot.hub, error) {
+            (Err(why), PullError::Hub(what)) => PullError::Hub(format!("of what its cache has, {what}; {why}")),
+            (_, error) => error,
+        };
+        let quant = snapshot.repository.quant();
+        let paths: Vec<&str> = snapshot.listed.iter().map(|listed| listed.path.as_str()).collect();
+        if let Some(file) = snapshot.repository.file() {
+            let picked = with_parts(&paths, &file.path).map_err(missing)?;
+            return picked.into_iter().map(|path| snapshot.file(path)?.held_to(file)).collect();
+        }
+        let picked = pick(&paths, quant, None).map_err(missing)?;
+        let mut files = picked.into_iter().map(|path| snapshot.file(path)).collect::<Result<Vec<_>, _>>()?;
+        let Some(at) = files.iter().position(|file| file.path == INDEX) else { return Ok(files) };
+        let mut index = files.swap_remove(at);
+        let named = indexed(&self.bring_ahead(name, &mut index).await?)?;
+        let picked = pick(&paths, quant, Some(&named)).map_err(missing)?;
+        let mut index = Some(index);
+        let again = picked.into_iter().map(|path| match index.take_if(|_| path == INDEX) {
+            Some(index) => Ok(index),
+            None => snapshot.file(path),
+        });
+        again.collect()
     }
 }
 
-fn error_code(response: &Response) -> &str {
-    response.headers().get("x-error-code").and_then(|code| code.to_str().ok()).unwrap_or_default()
+/// What the cache has of a repository's revision.
+async fn cached_snapshot(cache: Option<HubCache>, wanted: &Repository, why: String) -> Result<Snapshot, PullError> {
+    let wanted = wanted.clone();
+    let Some(cache) = cache else {
+        return Err(PullError::Hub(format!("{why}, and HANZOD_HUB_CACHE leaves its cache out")));
+    };
+    let look = move || {
+        let repository = match wanted.counterpart() {
+            None => wanted,
+            Some(counterpart) => {
+                let [_, base] = wanted.path();
+                let found = mlx::choose(&cache.of_owner(mlx::OWNER), base, counterpart.width);
+                let missing = |error| PullError::Hub(format!("{error}, in its cache; {why}"));
+                wanted.found(found.map_err(missing)?)
+            }
+        };
+        let cached = cache.repository(&repository);
+        let found = cached.commit(repository.revision()).map(|commit| (commit, cached.files(commit)));
+        let Some((commit, listed)) = found.filter(|(_, listed)| !listed.is_empty()) else {
+            let (revision, folder) = (repository.revision(), cached.folder());
+            let what = format!("revision `{revision}` is not in its cache at `{}`; {why}", folder.display());
+            return Err(PullError::Hub(what));
+        };
+        Ok(Snapshot { repository, commit, listed, cached: Some(cached), hub: Err(why) })
+    };
+    blocking(look).await?
 }
 
-/// The digest that the hub says a file has which it keeps elsewhere.
-pub(super) fn linked_digest(answer: &Answer) -> Option<Digest> {
-    let told = answer.told.as_ref()?.get("x-linked-etag")?.to_str().ok()?;
-    format!("sha256:{}", told.trim_matches('"')).parse().ok()
-}
-
-/// `Link: <…>; rel="next"`.
-fn next_page(from: &Url, headers: &HeaderMap) -> Result<Option<Url>, PullError> {
-    let links =
-        headers.get_all(LINK).iter().filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(", "));
-    let next = links.filter_map(|link| link.split_once(';')).find(|(_, kind)| kind.contains("rel=\"next\""));
-    let Some((place, _)) = next else { return Ok(None) };
-    let place = place.trim().trim_start_matches('<').trim_end_matches('>');
-    http::target(from, place).map(Some)
+/// The files that an index names.
+fn indexed(index: &[u8]) -> Result<BTreeSet<String>, PullError> {
+    #[derive(Deserialize)]
+    struct Index {
+        weight_map: BTreeMap<String, String>,
+    }
+    let index: Index = serde_json::from_slice(index)
+        .map_err(|error| PullError::Hub(format!("its `{INDEX}` cannot be read: {error}")))?;
+    Ok(index.weight_map.into_values().collect())
 }

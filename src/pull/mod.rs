@@ -2,7 +2,7 @@
 //! and from addresses.
 //!
 //! [`Puller::pull_from`] and [`Puller::push`] are streams of typed events. [`source`] tells where a model comes from;
-//! [`registry`], [`huggingface`] and [`direct`] ask there, [`auth`] proves who asks, [`http`] holds the rules for every
+//! [`registry`], [`huggingface`] (with [`hub_cache`]) and [`direct`] ask there, [`auth`] proves who asks, [`http`] holds the rules for every
 //! request, and [`transfer`] moves the bytes, for whatever source.
 //!
 //! Invariant: nothing a server says is believed. Names of blobs are hashes that were computed here, lengths are held
@@ -17,9 +17,11 @@ mod download;
 mod error;
 mod event;
 mod http;
+mod hub;
 mod hub_cache;
 mod huggingface;
 mod key;
+mod mlx;
 mod pick;
 mod push;
 mod registry;
@@ -48,7 +50,8 @@ use std::time::Duration;
 use futures_util::{Stream, StreamExt as _};
 
 use crate::store::Store;
-use crate::types::ModelName;
+use crate::types::name::DEFAULT_HOST;
+use crate::types::{ByteRate, HostList, ModelName};
 
 /// The version of Ollama that registries are told we keep up with: they gate models on it.
 const OLLAMA_VERSION: &str = "0.33.0";
@@ -59,11 +62,17 @@ pub struct PullSettings {
     pub user_agent: String,
     /// The ed25519 key, in OpenSSH's form; made when it is first needed and missing.
     pub key: PathBuf,
-    /// The only registries that are spoken to; `None` for all, as Ollama has it.
-    pub hosts: Option<Vec<String>>,
+    /// The only hosts that are spoken to, wherever their names come from.
+    pub hosts: HostList,
     /// By the registry's host, with its port where the name has one.
     pub credentials: HashMap<String, Credentials>,
     pub hub: HubSettings,
+    /// Registries' hosts, and the addresses that are asked before them, in order.
+    pub mirrors: Vec<(String, Vec<String>)>,
+    /// The address that stands for Ollama's registry. Names stay as they are.
+    pub default_registry: Option<String>,
+    /// Certificates, in PEM, that are trusted beside the system's.
+    pub ca_file: Option<PathBuf>,
     /// Files may be pulled from addresses in private networks, and over plain HTTP.
     pub private_addresses: bool,
     /// Registries (first) whose tokens come from another host (second).
@@ -83,6 +92,12 @@ pub struct PullSettings {
     pub backoff: Duration,
     /// Connections for one blob.
     pub streams: usize,
+    /// Of all transfers and pushes together.
+    pub limit: Option<ByteRate>,
+    /// A connection without work of its own helps one that needs longer than this with what it has.
+    pub race: Duration,
+    /// Bytes that are worth a connection of their own then.
+    pub half: u64,
     /// Bytes in one request.
     pub range: RangeInclusive<u64>,
     /// Bytes between two syncs of a download: what a power cut may cost.
@@ -100,9 +115,12 @@ impl PullSettings {
         Self {
             user_agent: user_agent(),
             key,
-            hosts: None,
+            hosts: HostList::any(),
             credentials: HashMap::new(),
             hub: HubSettings::default(),
+            mirrors: Vec::new(),
+            default_registry: None,
+            ca_file: None,
             private_addresses: false,
             realms: Vec::new(),
             connect: Duration::from_secs(15),
@@ -113,6 +131,9 @@ impl PullSettings {
             retries: 6,
             backoff: Duration::from_secs(1),
             streams: 8,
+            limit: None,
+            race: Duration::from_secs(2),
+            half: 1 << 20,
             range: 8 << 20..=32 << 20,
             sync: 64 << 20,
             upload: 64 << 20,
@@ -139,6 +160,8 @@ fn user_agent() -> String {
 #[derive(Clone, Debug)]
 pub struct Puller {
     inner: Arc<Inner>,
+    /// Of what is begun through this very one.
+    limit: Option<ByteRate>,
 }
 
 #[derive(Debug)]
@@ -162,7 +185,14 @@ impl Puller {
                 store,
                 settings,
             }),
+            limit: None,
         }
+    }
+
+    /// The same, which keeps each transfer to `limit`. Of several who wait for one transfer, the one who wants it fastest
+    /// has his way.
+    pub fn limited(&self, limit: Option<ByteRate>) -> Self {
+        Self { inner: self.inner.clone(), limit }
     }
 
     /// Brings a model in from where it is, under `name` if that is given. A registry's model keeps its own name.
@@ -174,7 +204,10 @@ impl Puller {
     ) -> impl Stream<Item = Result<PullEvent, PullError>> + Send + 'static + use<> {
         let name = name.unwrap_or_else(|| source.name());
         match source {
-            Source::Registry(own) => self.pull(own, insecure).boxed(),
+            Source::Registry(own) => match Repository::of_registry(&own) {
+                Some(repository) => self.pull_hub_name(repository, own, insecure),
+                None => self.pull(own, insecure).boxed(),
+            },
             Source::Direct(address) => self.pull_direct(address, name).boxed(),
             Source::HuggingFace(repository) => self.pull_repository(repository, name).boxed(),
         }
@@ -193,8 +226,8 @@ impl Puller {
         &self.inner.settings
     }
 
-    fn transfers(&self) -> &transfer::Transfers {
-        &self.inner.transfers
+    fn join(&self, wanted: transfer::Wanted, remote: Arc<dyn transfer::Remote>) -> Arc<transfer::Flight> {
+        self.inner.transfers.join(wanted, remote, self.limit)
     }
 
     fn http(&self) -> Result<Arc<http::Http>, PullError> {
@@ -202,11 +235,19 @@ impl Puller {
     }
 
     async fn registry(&self, name: &ModelName, insecure: bool) -> Result<registry::Registry, PullError> {
-        let hosts = self.inner.settings.hosts.as_ref();
-        if hosts.is_some_and(|hosts| !hosts.iter().any(|host| host.eq_ignore_ascii_case(name.host()))) {
-            let why = "not among the registries that are allowed";
-            return Err(PullError::Refused { host: name.host().to_owned(), why });
+        let (http, auth) = (self.http()?, self.inner.auth.clone());
+        match &self.inner.settings.default_registry {
+            Some(address) if name.host() == DEFAULT_HOST => registry::Registry::at(http, auth, name, address),
+            _ => registry::Registry::open(http, auth, name, insecure).await,
         }
-        registry::Registry::open(self.http()?, self.inner.auth.clone(), name, insecure).await
+    }
+
+    /// Who may have `name`: the mirrors of its registry, then the registry.
+    async fn registries(&self, name: &ModelName, insecure: bool) -> Result<Vec<Arc<registry::Registry>>, PullError> {
+        let origin = self.registry(name, insecure).await?;
+        let of_host = |(host, _): &&(String, Vec<String>)| host.eq_ignore_ascii_case(name.host());
+        let mirrors = self.inner.settings.mirrors.iter().filter(of_host).flat_map(|(_, addresses)| addresses);
+        let at = |address: &String| registry::Registry::at(self.http()?, self.inner.auth.clone(), name, address);
+        mirrors.map(at).chain([Ok(origin)]).map(|registry| registry.map(Arc::new)).collect()
     }
 }

@@ -19,7 +19,7 @@ use tokio_util::io::ReaderStream;
 
 use super::http;
 use super::registry::Registry;
-use super::transfer::{backoff, blocking};
+use super::transfer::{Rate, backoff, blocking};
 use super::{PullError, Puller, PushEvent};
 use crate::store::{Descriptor, Manifest, Store, StoreError};
 use crate::types::ModelName;
@@ -109,10 +109,11 @@ impl Puller {
         let mut session = next_session(&start, response.headers())?;
         let path = self.store().blobs().path(&blob.digest);
         let stall = self.settings().stall;
+        let rates = [self.inner.transfers.rate().clone(), Arc::new(Rate::new(self.limit))];
         let mut at = 0;
         while at < blob.size {
             let length = self.settings().upload.max(1).min(blob.size - at);
-            let chunk = Chunk { path: path.clone(), at, length };
+            let chunk = Chunk { path: path.clone(), at, length, rates: rates.clone() };
             let response = send_chunk(registry, &session, &chunk, sent, stall).await?;
             let response = accepted(registry, response).await?;
             session = next_session(&session, response.headers())?;
@@ -182,17 +183,27 @@ struct Chunk {
     path: PathBuf,
     at: u64,
     length: u64,
+    rates: [Arc<Rate>; 2],
 }
 
 impl Chunk {
-    /// Its bytes, counted as they are taken.
+    /// Its bytes, counted as they are taken, no faster than they may be.
     async fn body(&self, sent: &Arc<AtomicU64>) -> std::io::Result<Body> {
         let mut file = tokio::fs::File::open(&self.path).await?;
         file.seek(SeekFrom::Start(self.at)).await?;
         let sent = sent.clone();
         sent.store(self.at, Ordering::Relaxed);
-        let bytes = ReaderStream::with_capacity(file.take(self.length), BUFFER);
-        Ok(Body::wrap_stream(bytes.inspect_ok(move |bytes| {
+        let (bytes, rates) = (ReaderStream::with_capacity(file.take(self.length), BUFFER), self.rates.clone());
+        let paced = bytes.and_then(move |bytes| {
+            let rates = rates.clone();
+            async move {
+                for rate in rates {
+                    rate.take(bytes.len() as u64).await;
+                }
+                Ok(bytes)
+            }
+        });
+        Ok(Body::wrap_stream(paced.inspect_ok(move |bytes| {
             sent.fetch_add(bytes.len() as u64, Ordering::Relaxed);
         })))
     }

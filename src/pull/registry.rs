@@ -6,12 +6,12 @@ use std::sync::{Arc, Mutex};
 
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
-use reqwest::header::{ACCEPT, RANGE};
+use reqwest::header::ACCEPT;
 use reqwest::{Method, RequestBuilder, Response, Url};
 
 use super::auth::{self, Challenge, Secret, SharedAuth};
 use super::http::{self, HOPS, Http, Named};
-use super::transfer::Remote;
+use super::transfer::{Remote, ranged};
 use super::{PullError, address};
 use crate::types::{Digest, ModelName};
 
@@ -26,7 +26,7 @@ pub(super) type Prepare<'a> = dyn Fn(RequestBuilder) -> RequestBuilder + Sync + 
 pub(super) struct Registry {
     pub(super) http: Arc<Http>,
     auth: SharedAuth,
-    /// Scheme, host and port.
+    /// Scheme, host and port, and the folder that `/v2/` is in.
     base: Url,
     host: String,
     repository: String,
@@ -58,11 +58,24 @@ impl Registry {
         if !insecure && address::is_loopback(&base) && !http.speaks_tls(&base).await? {
             base = url("http")?;
         }
+        Ok(Self::new(http, auth, name, base))
+    }
+
+    /// What has the models of `name`'s registry at an address of its own. Only what is meant for that address is shown
+    /// there.
+    pub(super) fn at(http: Arc<Http>, auth: SharedAuth, name: &ModelName, address: &str) -> Result<Self, PullError> {
+        let base = Url::parse(address).ok().filter(Url::has_host);
+        let why = "not the address of a registry";
+        let base = base.ok_or_else(|| PullError::Refused { host: address.to_owned(), why })?;
+        Ok(Self::new(http, auth, name, base))
+    }
+
+    fn new(http: Arc<Http>, auth: SharedAuth, name: &ModelName, base: Url) -> Self {
         let shown = match auth.credentials(&http::host_of(&base)) {
             Some(own @ auth::Credentials::Token(_)) => Some(own.header()),
             _ => None,
         };
-        Ok(Self {
+        Self {
             http,
             auth,
             base,
@@ -72,13 +85,18 @@ impl Registry {
             shown: Mutex::new(shown),
             answering: tokio::sync::Mutex::default(),
             leads: tokio::sync::OnceCell::new(),
-        })
+        }
+    }
+
+    /// Names the registry in the log.
+    pub(super) fn address(&self) -> &Url {
+        &self.base
     }
 
     /// `/v2/<repository>/<rest>`.
     pub(super) fn url(&self, rest: &str) -> Url {
         let mut url = self.base.clone();
-        url.set_path(&format!("/v2/{}/{rest}", self.repository));
+        url.set_path(&format!("{}/v2/{}/{rest}", self.base.path().trim_end_matches('/'), self.repository));
         url
     }
 
@@ -179,49 +197,108 @@ impl Registry {
     }
 }
 
-/// A blob of a registry's. Where a redirect led is remembered, until it does not answer well.
+/// How often a mirror may fail before another is asked in its place.
+const CHANCES: u32 = 3;
+
+/// A blob of a registry's, or of one that stands in for it. Where a redirect led is remembered, until it does not answer
+/// well.
 pub(super) struct RegistryBlob {
-    registry: Arc<Registry>,
+    /// Never empty: mirrors in their order, then the registry itself.
+    line: Vec<Arc<Registry>>,
     digest: Digest,
-    /// A std mutex: held to read or replace the value.
-    direct: Mutex<Option<Url>>,
+    /// A std mutex: held to read or change the value.
+    place: Mutex<Place>,
+}
+
+/// Who is asked at present.
+#[derive(Clone, Debug, Default)]
+struct Place {
+    index: usize,
+    failures: u32,
+    direct: Option<Url>,
 }
 
 impl RegistryBlob {
-    pub(super) fn new(registry: Arc<Registry>, digest: Digest) -> Self {
-        Self { registry, digest, direct: Mutex::default() }
+    pub(super) fn new(line: Vec<Arc<Registry>>, digest: Digest) -> Self {
+        Self { line, digest, place: Mutex::default() }
     }
 
-    fn direct(&self) -> std::sync::MutexGuard<'_, Option<Url>> {
-        self.direct.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    fn place(&self) -> std::sync::MutexGuard<'_, Place> {
+        self.place.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// Leaves the one at `index` for the next, if that has not been done and there is one.
+    fn leave(&self, index: usize) -> bool {
+        let mut place = self.place();
+        let next = index + 1 < self.line.len();
+        if next && place.index == index {
+            *place = Place { index: index + 1, ..Place::default() };
+        }
+        next
+    }
+
+    async fn get_from(
+        &self,
+        index: usize,
+        known: Option<Url>,
+        range: Option<&Range<u64>>,
+        etag: Option<&str>,
+    ) -> Result<Response, PullError> {
+        let registry = &self.line[index];
+        let ask = |request: RequestBuilder| ranged(request, range, etag);
+        let start = known.unwrap_or_else(|| registry.blob_url(&self.digest));
+        let (response, url) = registry.follow(Method::GET, start, &ask).await?;
+        match response.status().as_u16() {
+            200 | 206 => {
+                let mut place = self.place();
+                if place.index == index && !registry.is_own(&url) {
+                    place.direct = Some(url);
+                }
+                Ok(response)
+            }
+            400.. => Err(registry.http.refusal(response).await),
+            status => Err(PullError::Broken(format!("status {status} for a blob"))),
+        }
     }
 }
 
 impl Remote for RegistryBlob {
-    fn get(&self, range: Option<Range<u64>>) -> BoxFuture<'_, Result<Response, PullError>> {
+    fn get<'a>(
+        &'a self,
+        range: Option<Range<u64>>,
+        etag: Option<&'a str>,
+    ) -> BoxFuture<'a, Result<Response, PullError>> {
         async move {
-            let ask = |request: RequestBuilder| match &range {
-                Some(range) => request.header(RANGE, format!("bytes={}-{}", range.start, range.end - 1)),
-                None => request,
-            };
-            let known = self.direct().clone();
-            let start = known.unwrap_or_else(|| self.registry.blob_url(&self.digest));
-            let (response, url) = self.registry.follow(Method::GET, start, &ask).await?;
-            match response.status().as_u16() {
-                200 | 206 => {
-                    if !self.registry.is_own(&url) {
-                        *self.direct() = Some(url);
+            loop {
+                let Place { index, direct, .. } = self.place().clone();
+                match self.get_from(index, direct, range.as_ref(), etag).await {
+                    Err(error) if self.leave(index) => {
+                        tracing::warn!(mirror = %self.line[index].address(), %error, "a mirror is left for the next");
                     }
-                    Ok(response)
+                    ended => return ended,
                 }
-                400.. => Err(self.registry.http.refusal(response).await),
-                status => Err(PullError::Broken(format!("status {status} for a blob"))),
             }
         }
         .boxed()
     }
 
     fn forget(&self) {
-        *self.direct() = None;
+        let mut place = self.place();
+        place.direct = None;
+        place.failures += 1;
+        let Place { index, failures, .. } = *place;
+        drop(place);
+        if failures >= CHANCES {
+            self.leave(index);
+        }
+    }
+
+    fn distrust(&self) -> bool {
+        let mut place = self.place();
+        let (last, before) = (self.line.len() - 1, place.index);
+        if before < last {
+            *place = Place { index: last, ..Place::default() };
+        }
+        last > 0
     }
 }

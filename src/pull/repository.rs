@@ -1,8 +1,9 @@
 //! A repository on the Hugging Face hub, as people name one.
 
+use super::mlx;
 use super::source::{SourceError, legal_part};
-use crate::types::ModelName;
 use crate::types::name::{DEFAULT_HOST, DEFAULT_TAG};
+use crate::types::{Digest, ModelName};
 
 /// Short names for repositories. A colon in them may stand for the dash before the size.
 const SHORT: [(&str, &str); 11] = [
@@ -27,6 +28,8 @@ const PREFIXES: [&str; 6] = [
     "huggingface.co/",
     "hf.co/",
 ];
+/// The registries that are the hub.
+const HOSTS: [&str; 2] = ["hf.co", "huggingface.co"];
 const MAIN: &str = "main";
 
 /// `owner/repository[@revision][:quant]`.
@@ -40,17 +43,73 @@ pub struct Repository {
     revision: String,
     quant: Option<String>,
     name: ModelName,
+    counterpart: Option<Counterpart>,
+    file: Option<HubFile>,
+}
+
+/// One GGUF file of a repository, with the other parts of the model where it is a part.
+#[derive(Clone, Debug)]
+pub(super) struct HubFile {
+    pub(super) path: String,
+    /// What its content must be.
+    pub(super) sha256: Option<Digest>,
+}
+
+/// What is wanted is not this repository, but the one that has the same in MLX's form.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Counterpart {
+    /// In so many bits.
+    pub(super) width: Option<&'static str>,
 }
 
 impl Repository {
+    /// Whether `text` begins as a name on the hub does and says more than a registry's name can.
+    pub(super) fn is_revision(text: &str) -> bool {
+        let path = PREFIXES.iter().find_map(|prefix| text.trim().strip_prefix(prefix));
+        path.is_some_and(|path| path.contains('@') || path.contains("/tree/"))
+    }
+
+    /// The repository that a name of a registry means, where that is the hub.
+    pub(super) fn of_registry(name: &ModelName) -> Option<Self> {
+        HOSTS.iter().any(|host| name.host().eq_ignore_ascii_case(host)).then_some(())?;
+        let text = format!("{}/{}:{}", name.namespace(), name.model(), name.tag());
+        Some(Self { name: name.clone(), ..Self::parse(&text, None).ok()? })
+    }
+
+    /// What `--source mlx` means: a short name, a repository that has MLX's form, or one that has not, and then the one of
+    /// `mlx-community` that is made of it. A width (`4bit`, `6bit`, `8bit`, `bf16`) may follow a colon.
+    pub(super) fn mlx(text: &str) -> Result<Self, SourceError> {
+        let path = bare(text);
+        let (rest, width) = match mlx::split_width(path, ':') {
+            Some((rest, width)) => (rest, Some(width)),
+            None => match mlx::split_width(path, '-').filter(|(rest, _)| long(rest).is_some()) {
+                Some((rest, width)) => (rest, Some(width)),
+                None => (path, None),
+            },
+        };
+        let counterpart = Some(Counterpart { width });
+        if let Some(long) = long(rest) {
+            return Ok(Self { name: ModelName::parse(path)?, counterpart, ..Self::parse(long, None)? });
+        }
+        let named = Self::parse(rest, Some(mlx::OWNER))?;
+        if width.is_none() && (named.quant.is_some() || mlx::is_converted(&named.repository)) {
+            return Ok(named);
+        }
+        let tag = width.unwrap_or(DEFAULT_TAG);
+        let name = ModelName::from_parts(DEFAULT_HOST, mlx::OWNER, &legal_part(&named.repository), tag)?;
+        Ok(Self { name, counterpart, ..named })
+    }
+
     /// `owner` is of a name without one.
     pub(super) fn parse(text: &str, owner: Option<&str>) -> Result<Self, SourceError> {
-        let text = text.trim();
-        let wrong = || SourceError::Repository(text.to_owned());
-        let path = PREFIXES.iter().find_map(|prefix| text.strip_prefix(prefix)).unwrap_or(text).trim_end_matches('/');
+        let wrong = || SourceError::Repository(text.trim().to_owned());
+        let path = bare(text);
         if let (Some(long), None) = (long(path), owner) {
             return Ok(Self { name: ModelName::parse(path)?, ..Self::parse(long, None)? });
         }
+        // As a browser shows a revision.
+        let tree = path.replacen("/tree/", "@", 1);
+        let path = tree.as_str();
         let (path, quant) = match path.rsplit_once(':') {
             Some((path, quant)) => (path, Some(quant)),
             None => (path, None),
@@ -77,7 +136,28 @@ impl Repository {
             revision: revision.to_owned(),
             quant: quant.filter(|quant| !quant.eq_ignore_ascii_case(DEFAULT_TAG)).map(str::to_owned),
             name,
+            counterpart: None,
+            file: None,
         })
+    }
+
+    /// A file at one revision, and all that belongs to it; `None` for parts that are no plain words.
+    pub(super) fn of_file(owner: &str, repository: &str, revision: &str, file: HubFile) -> Option<Self> {
+        let found = Self::parse(&format!("{owner}/{repository}@{revision}"), None).ok()?;
+        Some(Self { file: Some(file), ..found })
+    }
+
+    pub(super) fn file(&self) -> Option<&HubFile> {
+        self.file.as_ref()
+    }
+
+    pub(super) fn counterpart(&self) -> Option<Counterpart> {
+        self.counterpart
+    }
+
+    /// The repository that turned out to be this one's counterpart.
+    pub(super) fn found(&self, repository: String) -> Self {
+        Self { owner: mlx::OWNER.to_owned(), repository, counterpart: None, ..self.clone() }
     }
 
     pub(super) fn path(&self) -> [&str; 2] {
@@ -103,6 +183,12 @@ impl std::fmt::Display for Repository {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}/{}", self.owner, self.repository)
     }
+}
+
+/// Without what says that it is on the hub.
+fn bare(text: &str) -> &str {
+    let text = text.trim();
+    PREFIXES.iter().find_map(|prefix| text.strip_prefix(prefix)).unwrap_or(text).trim_end_matches('/')
 }
 
 fn long(text: &str) -> Option<&'static str> {
@@ -148,6 +234,44 @@ mod tests {
             let expected = (path.to_owned(), revision.to_owned(), quant.map(str::to_owned), name.to_owned());
             assert_eq!(read(text, owner), expected, "{text}");
         }
+    }
+
+    #[test]
+    fn a_registry_that_is_the_hub() {
+        let of = |text: &str| Repository::of_registry(&ModelName::parse(text).unwrap());
+        let found = of("hf.co/Org/Repo-GGUF:Q8_0").unwrap();
+        assert_eq!((found.to_string().as_str(), found.quant()), ("Org/Repo-GGUF", Some("Q8_0")));
+        assert_eq!(found.name().short(), "hf.co/Org/Repo-GGUF:Q8_0", "it keeps the name that it was asked for by");
+        assert!(of("dengcao/qwen3-embedding-8b").is_none() && of("qwen3").is_none());
+        assert!(Repository::is_revision("hf.co/a/b@v1:Q8_0") && !Repository::is_revision("hf.co/a/b:Q8_0"));
+        assert_eq!(read("https://huggingface.co/a/b/tree/v1", None).1, "v1");
+    }
+
+    #[test]
+    fn counterparts() {
+        let read = |text: &str| {
+            let read = Repository::mlx(text).unwrap();
+            (read.to_string(), read.counterpart.map(|wish| wish.width.unwrap_or("any")), read.name.short())
+        };
+        for (text, path, width, name) in [
+            ("qwen3-0.6b", "Qwen/Qwen3-0.6B", Some("any"), "qwen3-0.6b:latest"),
+            ("qwen3:0.6b", "Qwen/Qwen3-0.6B", Some("any"), "qwen3:0.6b"),
+            ("qwen3-0.6b:8bit", "Qwen/Qwen3-0.6B", Some("8bit"), "qwen3-0.6b:8bit"),
+            ("qwen3-embedding-4b-bf16", "Qwen/Qwen3-Embedding-4B", Some("bf16"), "qwen3-embedding-4b-bf16:latest"),
+            ("Qwen/Qwen3-4B:6bit", "Qwen/Qwen3-4B", Some("6bit"), "mlx-community/Qwen3-4B:6bit"),
+            ("Llama-3.2-1B", "mlx-community/Llama-3.2-1B", Some("any"), "mlx-community/Llama-3.2-1B:latest"),
+            ("mlx-community/x-4bit", "mlx-community/x-4bit", None, "mlx-community/x-4bit:latest"),
+            (
+                "Qwen3-0.6B-4bit-DWQ",
+                "mlx-community/Qwen3-0.6B-4bit-DWQ",
+                None,
+                "mlx-community/Qwen3-0.6B-4bit-DWQ:latest",
+            ),
+        ] {
+            assert_eq!(read(text), (path.to_owned(), width, name.to_owned()), "{text}");
+        }
+        let found = Repository::mlx("qwen3-0.6b").unwrap().found("Qwen3-0.6B-4bit".into());
+        assert_eq!((found.to_string().as_str(), found.counterpart), ("mlx-community/Qwen3-0.6B-4bit", None));
     }
 
     #[test]

@@ -5,12 +5,12 @@ use std::sync::{Arc, Mutex};
 
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
-use reqwest::header::{HeaderMap, RANGE};
+use reqwest::header::HeaderMap;
 use reqwest::{Method, RequestBuilder, Response, Url};
 
 use super::auth::{self, Secret};
 use super::http::{self, HOPS, Http, Named};
-use super::transfer::{Remote, backoff};
+use super::transfer::{Remote, backoff, ranged};
 use super::{PullError, PullSettings, address};
 
 pub(super) struct Site {
@@ -41,6 +41,10 @@ impl Site {
         url.origin() == self.origin.origin()
     }
 
+    pub(super) fn has_secret(&self) -> bool {
+        self.secret.is_some()
+    }
+
     async fn begin(&self, url: &Url) -> Result<RequestBuilder, PullError> {
         if self.is_own(url) {
             let request = self.http.request(Method::GET, url, self.named)?;
@@ -61,13 +65,15 @@ impl Site {
     }
 
     /// Asks for `url`, or a range of it, and follows where that leads.
-    pub(super) async fn get(&self, url: Url, range: Option<&Range<u64>>) -> Result<Answer, PullError> {
+    pub(super) async fn get(
+        &self,
+        url: Url,
+        range: Option<&Range<u64>>,
+        etag: Option<&str>,
+    ) -> Result<Answer, PullError> {
         let (mut url, mut told) = (url, None);
         for _ in 0..=HOPS {
-            let mut request = self.begin(&url).await?;
-            if let Some(range) = range {
-                request = request.header(RANGE, format!("bytes={}-{}", range.start, range.end - 1));
-            }
+            let request = ranged(self.begin(&url).await?, range, etag);
             let response = self.http.send(request).await?;
             if self.is_own(&url) {
                 told = Some(response.headers().clone());
@@ -90,7 +96,7 @@ impl Site {
     ) -> Result<Answer, PullError> {
         let mut failures = 0;
         loop {
-            let answer = self.get(url.clone(), range).await?;
+            let answer = self.get(url.clone(), range, None).await?;
             let busy = matches!(answer.response.status().as_u16(), 408 | 425 | 429 | 500..);
             if !busy || failures == settings.retries {
                 return Ok(answer);
@@ -139,10 +145,14 @@ impl SiteFile {
 }
 
 impl Remote for SiteFile {
-    fn get(&self, range: Option<Range<u64>>) -> BoxFuture<'_, Result<Response, PullError>> {
+    fn get<'a>(
+        &'a self,
+        range: Option<Range<u64>>,
+        etag: Option<&'a str>,
+    ) -> BoxFuture<'a, Result<Response, PullError>> {
         async move {
             let known = self.direct().clone();
-            let answer = self.site.get(known.unwrap_or_else(|| self.url.clone()), range.as_ref()).await?;
+            let answer = self.site.get(known.unwrap_or_else(|| self.url.clone()), range.as_ref(), etag).await?;
             (self.judge)(&answer)?;
             match answer.response.status().as_u16() {
                 200 | 206 => {

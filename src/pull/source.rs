@@ -14,7 +14,7 @@ pub enum SourceKind {
     Direct,
     /// A repository on the Hugging Face hub.
     HuggingFace,
-    /// The same; a name without an owner is of `mlx-community`.
+    /// The same, or its counterpart in MLX's form, of `mlx-community`.
     Mlx,
 }
 
@@ -32,7 +32,7 @@ pub enum SourceError {
 
 impl SourceKind {
     /// `given` is what the client said of the source, empty for nothing; it goes before the shape of `text`. A name that
-    /// begins with a host, `hf.co` as well, is of a registry: the hub is one too.
+    /// begins with a host, `hf.co` as well, is of a registry: the hub is one too, unless a revision is asked for.
     ///
     /// # Errors
     /// [`SourceError::Unknown`].
@@ -46,10 +46,13 @@ impl SourceKind {
         }
         let scheme = text.trim().split_once("://").map(|(scheme, rest)| (scheme.to_ascii_lowercase(), rest));
         Ok(match scheme {
-            Some((scheme, rest)) if matches!(scheme.as_str(), "http" | "https") => {
-                let path = rest.split(['?', '#']).next().unwrap_or_default();
-                if is_gguf(path) { Self::Direct } else { Self::Registry }
+            Some((scheme, rest))
+                if matches!(scheme.as_str(), "http" | "https")
+                    && is_gguf(rest.split(['?', '#']).next().unwrap_or_default()) =>
+            {
+                Self::Direct
             }
+            _ if Repository::is_revision(text) => Self::HuggingFace,
             _ => Self::Registry,
         })
     }
@@ -71,7 +74,7 @@ impl Source {
             SourceKind::Registry => Self::Registry(ModelName::parse(text)?),
             SourceKind::Direct => Self::Direct(Address::parse(text)?),
             SourceKind::HuggingFace => Self::HuggingFace(Repository::parse(text, None)?),
-            SourceKind::Mlx => Self::HuggingFace(Repository::parse(text, Some("mlx-community"))?),
+            SourceKind::Mlx => Self::HuggingFace(Repository::mlx(text)?),
         })
     }
 
@@ -109,6 +112,9 @@ mod tests {
             ("Qwen/Qwen3-0.6B", "huggingface", SourceKind::HuggingFace),
             ("Qwen3-0.6B-4bit", "MLX", SourceKind::Mlx),
             ("https://a.example/y.gguf", "ollama", SourceKind::Registry),
+            ("dengcao/qwen3-embedding-8b", "", SourceKind::Registry),
+            ("hf.co/org/repo@v1:Q4_K_M", "", SourceKind::HuggingFace),
+            ("https://huggingface.co/org/repo/tree/v1", "", SourceKind::HuggingFace),
         ] {
             assert_eq!(SourceKind::of(text, given), Ok(kind), "{text} {given}");
         }

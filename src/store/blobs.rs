@@ -14,7 +14,9 @@ use super::{Layout, StoreError};
 use crate::types::Digest;
 
 /// Committed content is never written again.
-const READ_ONLY: u32 = 0o444;
+pub(super) const READ_ONLY: u32 = 0o444;
+/// A download under way is its owner's alone.
+const WRITABLE: u32 = 0o600;
 
 #[derive(Clone, Debug)]
 pub struct Blobs {
@@ -102,7 +104,14 @@ impl Blobs {
         let folder = self.layout.partials();
         fs::create_dir_all(&folder).map_err(StoreError::io("make", &folder))?;
         let path = self.layout.partial(digest);
-        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
+        let open = || OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
+        let file = open().or_else(|error| match error.kind() {
+            // Its process ended between the two last steps of a commit, when it was read-only already.
+            io::ErrorKind::PermissionDenied => {
+                fs::set_permissions(&path, Permissions::from_mode(WRITABLE)).and_then(|()| open())
+            }
+            _ => Err(error),
+        });
         Ok(Partial { file: file.map_err(StoreError::io("open", &path))?, path, digest: *digest, blobs: self.clone() })
     }
 
@@ -256,12 +265,15 @@ impl Partial {
     /// # Errors
     /// A file that cannot be synced or renamed.
     pub fn commit_as(self, actual: &Digest) -> Result<(), StoreError> {
-        fs::remove_file(self.journal()).ok();
+        let journal = self.journal();
         let Self { file, path, blobs, .. } = self;
         let published = blobs.publish(&file, actual, |target| fs::rename(&path, target));
         if published.is_err() {
             fs::remove_file(&path).ok();
         }
+        // Last: until the content has its name, the journal is what a later process goes on with. A journal without a
+        // file tells of nothing.
+        fs::remove_file(journal).ok();
         published
     }
 
@@ -307,8 +319,13 @@ mod tests {
         assert_eq!(partial.file().metadata().unwrap().len(), 3);
         assert_eq!(blobs.size(&digest), None);
         fs::write(partial.path(), b"hello").unwrap();
+        fs::write(partial.journal(), b"all of it").unwrap();
+        // A process that ended just before the rename had made it read-only, and the next one opens it all the same.
+        fs::set_permissions(partial.path(), Permissions::from_mode(READ_ONLY)).unwrap();
+        let partial = blobs.partial(&digest).unwrap();
         partial.commit(digest).unwrap();
         assert_eq!(blobs.size(&digest), Some(5));
+        assert_eq!(fs::read_dir(blobs.layout.partials()).unwrap().count(), 0, "nothing is left beside it");
     }
 
     #[test]

@@ -1,15 +1,19 @@
 //! Floor 0: our words. No IO, no async, nothing of any dialect.
 
+pub mod byte_rate;
 pub mod chat;
 pub mod digest;
+pub mod host_list;
 pub mod keep_alive;
 pub mod name;
 pub mod options;
 
+pub use byte_rate::ByteRate;
 pub use chat::{
     Format, Function, Image, Message, Property, Role, Think, ThinkLevel, Tool, ToolCall, ToolFunction, ToolParameters,
 };
 pub use digest::Digest;
+pub use host_list::HostList;
 pub use keep_alive::KeepAlive;
 pub use name::ModelName;
 pub use options::{LoadOptions, Options, SamplingOptions};

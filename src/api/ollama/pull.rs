@@ -13,6 +13,7 @@ use crate::api::progress::respond;
 use crate::api::stream::Pieces;
 use crate::pull::{PullError, PullEvent, Puller, PushEvent, Source, SourceError, SourceKind};
 use crate::store::StoreError;
+use crate::types::byte_rate::{ByteRate, InvalidRate};
 use crate::types::{Digest, ModelName};
 use crate::wire::ollama::{Progress, PullRequest, PushRequest};
 
@@ -28,7 +29,8 @@ pub async fn pull(
         _ if request.model.is_empty() || request.name.is_empty() => None,
         _ => Some(ModelName::parse(&request.name).map_err(ApiError::invalid_name)?),
     };
-    let progress = bring(&state.puller, source, called, request.insecure);
+    let puller = state.puller.limited(limit(&request.limit_rate)?);
+    let progress = bring(&puller, source, called, request.insecure);
     Ok(respond(request.stream.unwrap_or(true), Box::pin(progress)).await)
 }
 
@@ -41,6 +43,12 @@ fn source(asked: &str, given: &str) -> Result<Source, ApiError> {
         // What Ollama would say of the name goes before what it does not know.
         Err(error) => Err(registered().err().unwrap_or_else(|| invalid(error))),
     }
+}
+
+/// How fast it may be; nothing for as fast as it can.
+fn limit(rate: &str) -> Result<Option<ByteRate>, ApiError> {
+    let invalid = |error: InvalidRate| ApiError::invalid(format!("invalid limit_rate {rate:?}: {error}"));
+    Some(rate).filter(|rate| !rate.is_empty()).map(str::parse).transpose().map_err(invalid)
 }
 
 /// A pull as progress.
@@ -80,13 +88,13 @@ pub async fn push(
         return Err(ApiError::invalid("model is required").into());
     }
     let name = ModelName::parse(&asked).map_err(ApiError::invalid_name)?;
-    let stream = request.stream.unwrap_or(true);
-    Ok(respond(stream, send(state, name, request.insecure)).await)
+    let (stream, puller) = (request.stream.unwrap_or(true), state.puller.limited(limit(&request.limit_rate)?));
+    Ok(respond(stream, send(state, puller, name, request.insecure)).await)
 }
 
-fn send(state: AppState, name: ModelName, insecure: bool) -> Pieces<Progress> {
+fn send(state: AppState, puller: Puller, name: ModelName, insecure: bool) -> Pieces<Progress> {
     Box::pin(async_stream::try_stream! {
-        let mut events = std::pin::pin!(state.puller.push(name.clone(), insecure));
+        let mut events = std::pin::pin!(puller.push(name.clone(), insecure));
         while let Some(event) = events.next().await {
             match event {
                 Ok(event) => yield pushed(event),

@@ -77,7 +77,7 @@ async fn a_token_for_a_signature() {
 }
 
 #[tokio::test]
-async fn a_token_that_expires_is_renewed() {
+async fn f18_a_token_that_expires_is_renewed() {
     let content = Content::new(&[8 * RANGE as usize]);
     let registry = guarded(&content, 3, |_| true).await;
     let bench = Bench::with(|settings| settings.streams = 1);
@@ -108,7 +108,7 @@ async fn refused_for_good() {
 }
 
 #[tokio::test]
-async fn nobody_else_is_asked_for_a_token() {
+async fn f18_nobody_else_is_asked_for_a_token() {
     let thief = Registry::new(|_| "{\"token\":\"t\"}".into_response()).await;
     let realm = challenge_text(&thief.url("/token"));
     let registry = Registry::new(move |_| challenge(&realm)).await;
@@ -126,7 +126,7 @@ async fn nobody_else_is_asked_for_a_token() {
 }
 
 #[tokio::test]
-async fn no_secret_follows_a_redirect() {
+async fn f18_no_secret_follows_a_redirect() {
     let content = Content::new(&[LARGE]);
     let store = Registry::honest(&content).await;
     let (honest, there) = (content.clone(), store.url(""));

@@ -159,14 +159,28 @@ async fn goes_on_only_with_the_same_state() {
 }
 
 #[tokio::test]
-async fn a_file_that_changes_meanwhile_is_an_error() {
-    let (body, count) = (tiny(), AtomicUsize::new(0));
-    let registry = Registry::new(move |seen| {
-        let number = count.fetch_add(1, Ordering::Relaxed);
-        tagged(serve(seen, &body), if number < 5 { "\"a\"" } else { "\"b\"" })
+async fn f11_a_file_that_changes_meanwhile_is_begun_anew_once() {
+    // Another body by another name; the first is longer, and no model.
+    let (new, count) = (tiny(), AtomicUsize::new(0));
+    let (old, body) = (Bytes::from([&new[..], &new[..]].concat()), new.clone());
+    let registry = Registry::new(move |seen| match count.fetch_add(1, Ordering::Relaxed) {
+        0..5 => tagged(serve(seen, &old), "\"a\""),
+        _ => tagged(serve(seen, &new), "\"b\""),
     })
     .await;
     let bench = bench();
+    collect(bench.from(SourceKind::Direct, &registry.url("/x.gguf"))).await.1.unwrap();
+    bench.has_model("x", &body);
+    let known = registry.seen().iter().any(|seen| seen.header("if-range") == Some("\"a\""));
+    assert!(known, "parts are asked for of the same file only");
+
+    let (body, count) = (tiny(), AtomicUsize::new(0));
+    let registry = Registry::new(move |seen| {
+        let number = count.fetch_add(1, Ordering::Relaxed);
+        tagged(serve(seen, &body), &format!("\"{}\"", number / 3))
+    })
+    .await;
+    let bench = self::bench();
     let error = bench.direct_error(&registry.url("/x.gguf")).await;
     assert_eq!(error, "the file has changed on its server meanwhile");
     bench.is_empty();

@@ -47,7 +47,7 @@ fn ranges(seen: &[Seen]) -> Vec<usize> {
 }
 
 #[tokio::test]
-async fn eight_clients_one_transfer() {
+async fn f22_eight_clients_one_transfer() {
     let content = Content::new(&[LARGE]);
     let gate = Arc::new(Semaphore::new(0));
     let registry = gated(&content, &gate).await;
@@ -71,7 +71,7 @@ async fn eight_clients_one_transfer() {
 }
 
 #[tokio::test]
-async fn one_goes_and_the_other_stays() {
+async fn f25_one_goes_and_the_other_stays() {
     let content = Content::new(&[LARGE]);
     let gate = Arc::new(Semaphore::new(3));
     let registry = gated(&content, &gate).await;
@@ -96,15 +96,14 @@ async fn what_was_left_is_gone_on_with() {
     let bench = Bench::new();
     let mut stream = Box::pin(bench.stream(&registry.name()));
     until(&mut stream, 5 * RANGE).await;
+    let journal = bench.store().layout().partial(&content.order[0]).with_extension("journal");
+    while !std::fs::read_to_string(&journal).unwrap().contains("\nsynced ") {
+        stream.next().await.unwrap().unwrap();
+    }
     drop(stream);
     assert_eq!(bench.puller.transfers_under_way(), 0);
     assert!(bench.store().tags().list().is_empty());
     assert_eq!(bench.partials(), 2, "the bytes and the journal");
-    let journal = bench.store().layout().partial(&content.order[0]).with_extension("journal");
-    // A sync that had begun goes on to its end, holding the lock.
-    while !std::fs::read_to_string(&journal).unwrap().contains("\nsynced ") {
-        tokio::task::yield_now().await;
-    }
 
     let bench = bench.restarted();
     let registry = Registry::honest(&content).await;
@@ -138,7 +137,7 @@ async fn a_partial_that_is_wrong_is_begun_anew() {
 }
 
 #[tokio::test]
-async fn another_process_is_waited_for() {
+async fn f23_another_process_is_waited_for() {
     let content = Content::new(&[LARGE]);
     let registry = Registry::honest(&content).await;
     let bench = Bench::new();

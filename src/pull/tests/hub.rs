@@ -10,6 +10,7 @@ use axum::response::{IntoResponse as _, Response};
 use serde_json::{Value, json};
 use sha1::Digest as _;
 
+use super::super::repository::Repository;
 use super::super::transfer::GitHash;
 use super::super::{PullEvent, Secret, SourceKind};
 use super::direct::{serve, tiny};
@@ -18,17 +19,17 @@ use super::{Bench, collect, only_forward};
 use crate::store::MediaType;
 use crate::types::{Digest, ModelName};
 
-const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
+pub(super) const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
 /// Longer files are kept by LFS.
-const LFS: usize = 2000;
+pub(super) const LFS: usize = 2000;
 
-fn oid(body: &[u8]) -> String {
+pub(super) fn oid(body: &[u8]) -> String {
     let mut hash = GitHash::begin(body.len() as u64);
     hash.update(body);
     GitHash(hash.finalize().into()).to_string()
 }
 
-fn with(mut response: Response, headers: &[(&'static str, String)]) -> Response {
+pub(super) fn with(mut response: Response, headers: &[(&'static str, String)]) -> Response {
     for (name, value) in headers {
         response.headers_mut().insert(HeaderName::from_static(name), HeaderValue::from_str(value).unwrap());
     }
@@ -37,15 +38,15 @@ fn with(mut response: Response, headers: &[(&'static str, String)]) -> Response 
 
 /// What the hub says of a repository; what it then sends may be another thing.
 #[derive(Clone)]
-struct Content {
-    listed: BTreeMap<String, Bytes>,
+pub(super) struct Content {
+    pub(super) listed: BTreeMap<String, Bytes>,
     served: BTreeMap<String, Bytes>,
     /// Files in one answer of the list.
     page: usize,
 }
 
 impl Content {
-    fn new(files: &[(&str, Bytes)]) -> Self {
+    pub(super) fn new(files: &[(&str, Bytes)]) -> Self {
         let files: BTreeMap<_, _> = files.iter().map(|(path, body)| ((*path).to_owned(), body.clone())).collect();
         Self { listed: files.clone(), served: files, page: 1000 }
     }
@@ -61,6 +62,14 @@ impl Content {
     }
 
     fn answer(&self, seen: &Seen, own: &str, store: &str) -> Response {
+        if seen.path == "/api/models" {
+            let hits =
+                ["Other-4bit", "Repo-8bit", "Repo-4bit"].map(|name| json!({ "id": format!("mlx-community/{name}") }));
+            return Value::from(hits.to_vec()).to_string().into_response();
+        }
+        // The same under another name.
+        let path = seen.path.replace("/mlx-community/Repo-4bit/", "/Org/Repo/");
+        let seen = &Seen { path, ..seen.clone() };
         let Some(rest) = seen.path.strip_prefix("/api/models/Org/Repo/") else {
             return self.file(seen, store);
         };
@@ -105,13 +114,13 @@ impl Content {
     }
 }
 
-struct Hub {
-    site: Registry,
+pub(super) struct Hub {
+    pub(super) site: Registry,
     store: Registry,
 }
 
 impl Hub {
-    async fn new(content: &Content) -> Self {
+    pub(super) async fn new(content: &Content) -> Self {
         let served = content.served.clone();
         let store = Registry::new(move |seen| {
             let body = &served[seen.path.trim_start_matches('/')];
@@ -125,6 +134,13 @@ impl Hub {
         Self { site, store }
     }
 
+    /// The files that were asked for, on either host.
+    pub(super) fn fetched(&self) -> Vec<String> {
+        let of_site = self.site.seen().into_iter().filter_map(|seen| Some(seen.path.split(COMMIT).nth(1)?.to_owned()));
+        let of_site = of_site.filter(|path| !path.is_empty());
+        of_site.chain(self.store.seen().into_iter().map(|seen| seen.path)).collect()
+    }
+
     fn bench(&self) -> Bench {
         Bench::with(|settings| {
             settings.hub.endpoint = self.site.url("");
@@ -133,7 +149,7 @@ impl Hub {
     }
 }
 
-async fn pull(bench: &Bench, text: &str) -> Result<Vec<PullEvent>, String> {
+pub(super) async fn pull(bench: &Bench, text: &str) -> Result<Vec<PullEvent>, String> {
     let (events, ended) = collect(bench.from(SourceKind::HuggingFace, text)).await;
     ended.map(|()| events).map_err(|error| error.to_string())
 }
@@ -147,7 +163,7 @@ fn weights(name: &str, count: usize) -> Bytes {
     file.into()
 }
 
-fn sharded() -> Content {
+pub(super) fn sharded() -> Content {
     let names = ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"];
     let index = json!({ "weight_map": { "a": names[0], "b": names[1] } }).to_string();
     let config = json!({ "model_type": "qwen3", "hidden_size": 8, "max_position_embeddings": 64 }).to_string();
@@ -204,13 +220,96 @@ async fn a_quantisation_of_a_repository() {
     let error = pull(&bench, "Org/Repo:Q2_K").await.unwrap_err();
     assert!(error.starts_with("Org/Repo on the hub: of its GGUF files none is Q2_K"), "{error}");
 
-    // The page about a file on the hub leads to the file, and the hub is shown our token.
-    let address = hub.site.url(&format!("/Org/Repo/blob/{COMMIT}/tiny-Q4_K_M.gguf"));
+    // The page about a file on the hub is that file, which is here by its digest.
     let before = hub.store.seen().len();
-    let (_, ended) = collect(bench.from(SourceKind::Direct, &address)).await;
-    ended.unwrap();
-    assert_eq!(hub.store.seen().len(), before + 1, "by the digest that the hub told it was known");
+    for (revision, more) in [(COMMIT, String::new()), ("main", format!("?sha256={}", Digest::of(&tiny()).hex()))] {
+        let address = hub.site.url(&format!("/Org/Repo/blob/{revision}/tiny-Q4_K_M.gguf{more}"));
+        let (events, ended) = collect(bench.from(SourceKind::Direct, &address)).await;
+        ended.unwrap();
+        only_forward(&events);
+    }
+    assert_eq!(hub.store.seen().len(), before);
     assert!(hub.site.seen().last().unwrap().header("authorization").is_some());
+    assert!(bench.store().tags().get(&ModelName::parse("tiny-Q4_K_M").unwrap()).is_ok());
+    let address = hub.site.url(&format!("/Org/Repo/resolve/main/tiny-Q4_K_M.gguf?sha256={}", "0".repeat(64)));
+    let error = collect(bench.from(SourceKind::Direct, &address)).await.1.unwrap_err().to_string();
+    assert!(error.starts_with("digest mismatch"), "{error}");
+    let address = hub.site.url("/Org/Repo/resolve/main/x.gguf");
+    let error = collect(bench.from(SourceKind::Direct, &address)).await.1.unwrap_err().to_string();
+    assert_eq!(error, "Org/Repo on the hub: it has no file `x.gguf`");
+}
+
+#[tokio::test]
+async fn a_counterpart_is_found_and_had_like_any_other() {
+    let hub = Hub::new(&sharded()).await;
+    let bench = hub.bench();
+    let cache = tempfile::tempdir().unwrap();
+    let from = |bench: &Bench, text: &str| collect(bench.from(SourceKind::Mlx, text));
+    let bench_with = |offline: bool| {
+        Bench::with(|settings| {
+            settings.hub.endpoint = hub.site.url("");
+            settings.hub.cache = Some(cache.path().to_owned());
+            settings.hub.offline = offline;
+        })
+    };
+    from(&bench_with(false), "Org/Repo").await.1.unwrap();
+    let search = hub.site.seen().into_iter().find(|seen| seen.path == "/api/models").unwrap();
+    assert_eq!(search.query, "author=mlx-community&search=Repo&limit=1000");
+    let offline = bench_with(true);
+    from(&offline, "Org/Repo").await.1.unwrap();
+    assert!(offline.store().tags().get(&ModelName::parse("mlx-community/Repo").unwrap()).is_ok());
+    for (text, why) in [("Org/Repo:6bit", "none of it in 6bit; there are Repo-4bit"), ("x", "no counterpart of it")] {
+        for bench in [&bench, &offline] {
+            let error = from(bench, text).await.1.unwrap_err().to_string();
+            assert!(error.contains(why), "{error}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn weights_are_those_that_the_index_names() {
+    let mut content = sharded();
+    for (number, name) in [(1, "first.safetensors"), (2, "second.safetensors")] {
+        let body = content.listed.remove(&format!("model-0000{number}-of-00002.safetensors")).unwrap();
+        content.listed.insert(name.into(), body);
+    }
+    let index = |name: &str| Bytes::from(json!({ "weight_map": { "a": "first.safetensors", "b": name } }).to_string());
+    content.listed.insert("other.safetensors".into(), weights("c", 10));
+    for name in ["second.safetensors", "../second.safetensors"] {
+        content.listed.insert("model.safetensors.index.json".into(), index(name));
+        let content = Content { served: content.listed.clone(), ..content.clone() };
+        let hub = Hub::new(&content).await;
+        let bench = hub.bench();
+        let pulled = pull(&bench, "Org/Repo").await;
+        if name.starts_with("..") {
+            let why = "`../second.safetensors` is named in `model.safetensors.index.json`, and it has no such file";
+            assert!(pulled.unwrap_err().contains(why));
+            continue;
+        }
+        pulled.unwrap();
+        let tag = bench.store().tags().get(&ModelName::parse("Org/Repo").unwrap()).unwrap();
+        let mut names: Vec<_> =
+            tag.manifest.layers_of(MediaType::File).filter_map(|layer| layer.name.clone()).collect();
+        names.retain(|name| name.ends_with(".safetensors"));
+        names.sort();
+        assert_eq!(names, ["first.safetensors", "second.safetensors"]);
+    }
+}
+
+#[tokio::test]
+async fn what_the_hubs_registry_refuses_its_api_may_have() {
+    let hub = Hub::new(&Content::new(&[("tiny-Q8_0.gguf", tiny())])).await;
+    let bench = hub.bench();
+    let registry = Registry::new(|_| (StatusCode::BAD_REQUEST, "{\"error\":\"split GGUF\"}").into_response()).await;
+    let name = format!("{}/Org/Repo:Q8_0", registry.address);
+    let repository = Repository::parse("Org/Repo:Q8_0", None).unwrap();
+    let stream = bench.puller.pull_registry_first(repository, ModelName::parse(&name).unwrap(), true);
+    let (events, ended) = collect(stream).await;
+    ended.unwrap();
+    only_forward(&events);
+    assert!(!registry.seen().is_empty());
+    let tag = bench.store().tags().get(&ModelName::parse(&name).unwrap()).unwrap();
+    assert_eq!(tag.manifest.layers[0].digest, Digest::of(&tiny()));
 }
 
 #[tokio::test]
@@ -246,17 +345,24 @@ async fn the_hub_says_no() {
     let hub = Hub::new(&sharded()).await;
     let error = pull(&hub.bench(), "Org/Repo@other").await.unwrap_err();
     assert_eq!(error, "Org/Repo on the hub: it has no such revision");
-    for (status, code, why) in [
-        (401, "RepoNotFound", "there is no such repository, or it is private"),
-        (403, "GatedRepo", "its owner gives access"),
-        (401, "", "a token is read from HF_TOKEN"),
-        (503, "", "503: service unavailable"),
+    for (status, code, token, why) in [
+        (401, "RepoNotFound", false, "or it is private: then set HF_TOKEN to a token that may read it"),
+        (404, "RepoNotFound", true, "or it is private and the token that was sent may not read it"),
+        (401, "", true, "the token that was sent is not valid"),
+        (403, "GatedRepo", false, "/Qwen/Qwen3-0.6B: do so, then set HF_TOKEN to a token of that account"),
+        (403, "GatedRepo", true, "the account of the token that was sent has not been given it"),
+        (503, "", false, "503: service unavailable"),
     ] {
         let refuse = move |_: &Seen| {
-            with(StatusCode::from_u16(status).unwrap().into_response(), &[("x-error-code", code.into())])
+            let answer = StatusCode::from_u16(status).unwrap().into_response();
+            let said = if token && code.is_empty() { "Invalid credentials in Authorization header" } else { "No." };
+            with(answer, &[("x-error-code", code.into()), ("x-error-message", said.into())])
         };
         let site = Registry::new(refuse).await;
-        let bench = Bench::with(|settings| settings.hub.endpoint = site.url(""));
+        let bench = Bench::with(|settings| {
+            settings.hub.endpoint = site.url("");
+            settings.hub.token = token.then(|| Secret::new("hf_secret".into()));
+        });
         let error = pull(&bench, "qwen3-0.6b").await.unwrap_err();
         assert!(error.contains(why), "{error}");
         assert_eq!(site.seen().len(), if status == 503 { 4 } else { 1 });
@@ -271,11 +377,8 @@ async fn the_hub_says_no() {
     .await;
     let bench = Bench::with(|settings| settings.hub.endpoint = site.url(""));
     let error = pull(&bench, "Org/Repo").await.unwrap_err();
-    assert!(error.starts_with("Org/Repo on the hub: its owner gives access"), "{error}");
+    assert!(error.starts_with("Org/Repo on the hub: access is given to those who accept its conditions"), "{error}");
     assert_eq!(bench.store().blobs().list(), []);
-
-    let bench = Bench::with(|settings| settings.hub.offline = true);
-    assert_eq!(pull(&bench, "a/b").await.unwrap_err(), "a/b on the hub: HF_HUB_OFFLINE is set");
 }
 
 #[tokio::test]
@@ -288,41 +391,6 @@ async fn names_of_files_stay_in_their_folder() {
         let error = pull(&bench, "Org/Repo").await.unwrap_err();
         assert!(error.contains("it has a file called"), "{error}");
         bench.is_empty();
-    }
-}
-
-#[tokio::test]
-async fn what_other_tools_have_fetched_is_copied() {
-    let content = sharded();
-    let hub = Hub::new(&content).await;
-    let cache = tempfile::tempdir().unwrap();
-    let blobs = cache.path().join("models--Org--Repo").join("blobs");
-    std::fs::create_dir_all(&blobs).unwrap();
-    let weights = "model-00001-of-00002.safetensors";
-    for (path, body) in &content.listed {
-        let name = if body.len() > LFS { Digest::of(body).hex() } else { oid(body) };
-        // One that is cut, one that is wrong, one that is no file.
-        match path.as_str() {
-            "tokenizer.json" => std::fs::write(blobs.join(name), &body[1..]).unwrap(),
-            "config.json" => std::fs::write(blobs.join(name), vec![b' '; body.len()]).unwrap(),
-            "model.safetensors.index.json" => std::fs::create_dir(blobs.join(name)).unwrap(),
-            _ => std::fs::write(blobs.join(name), body).unwrap(),
-        }
-    }
-    let bench = Bench::with(|settings| {
-        settings.hub.endpoint = hub.site.url("");
-        settings.hub.cache = Some(cache.path().to_owned());
-    });
-    only_forward(&pull(&bench, "Org/Repo").await.unwrap());
-    let tag = bench.store().tags().get(&ModelName::parse("Org/Repo").unwrap()).unwrap();
-    for layer in tag.manifest.layers_of(MediaType::File) {
-        assert_eq!(layer.digest, Digest::of(&content.listed[layer.name.as_deref().unwrap()]));
-    }
-    let fetched: Vec<String> =
-        hub.site.seen().iter().filter_map(|seen| Some(seen.path.split(COMMIT).nth(1)?.to_owned())).collect();
-    assert!(!fetched.iter().any(|path| path.ends_with(weights)), "{fetched:?}");
-    for path in ["/tokenizer.json", "/config.json", "/model.safetensors.index.json"] {
-        assert!(fetched.iter().any(|fetched| fetched == path), "{path}: {fetched:?}");
     }
 }
 

@@ -5,7 +5,11 @@ mod direct;
 mod faults;
 mod flights;
 mod hub;
+mod hub_cache;
+mod mirrors;
 mod push;
+mod rates;
+mod raw;
 mod refusals;
 mod registry;
 

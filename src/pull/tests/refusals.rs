@@ -5,8 +5,7 @@ use axum::response::IntoResponse as _;
 
 use super::Bench;
 use super::faults::first;
-use super::registry::{Content, Registry};
-use crate::types::Digest;
+use super::registry::{Content, Registry, redirect};
 
 #[tokio::test]
 async fn a_busy_registry_gets_time() {
@@ -59,37 +58,6 @@ async fn what_a_registry_says_no_with() {
 }
 
 #[tokio::test]
-async fn hostile_manifests() {
-    let digest = Digest::of(b"x");
-    let blob = |size: &str, kind: &str| {
-        format!("{{\"mediaType\":\"application/vnd.ollama.image.{kind}\",\"digest\":\"{digest}\",\"size\":{size}}}")
-    };
-    let manifest = |layers: &str| {
-        let config = blob("1", "config");
-        format!("{{\"schemaVersion\":2,\"mediaType\":\"x\",\"config\":{config},\"layers\":[{layers}]}}")
-    };
-    let huge = "9223372036854775808";
-    for (body, error) in [
-        (String::new(), "manifest is not readable"),
-        ("[".repeat(100_000), "manifest is not readable"),
-        (" ".repeat(5 << 20), "longer than"),
-        (manifest(&blob("-1", "model")), "manifest is not readable"),
-        (manifest("{\"mediaType\":\"x\"}"), "manifest is not readable"),
-        (manifest(&blob("1", "model").replace(&digest.to_string(), "sha256:../../x")), "manifest is not readable"),
-        (manifest(&blob("2", "model")), "has two sizes"),
-        (manifest(&format!("{0},{0}", blob(huge, "model"))), "overflow"),
-        (manifest(&blob(huge, "model")).replace("\"size\":1}", &format!("\"size\":{huge}}}")), "overflow"),
-        (manifest(&blob("1", "tensor")), "this model requires MLX support, but the MLX runtime is not available"),
-    ] {
-        let registry = Registry::honest(&Content::new(&[]).with_manifest(body)).await;
-        let bench = Bench::new();
-        let seen = bench.error(&registry.name()).await;
-        assert!(seen.contains(error), "{seen}, not {error}");
-        assert!(registry.blobs_seen().is_empty() && bench.store().tags().list().is_empty());
-    }
-}
-
-#[tokio::test]
 async fn a_disk_that_is_too_small_is_seen_first() {
     let content = Content::new(&[1000]);
     let registry = Registry::honest(&content).await;
@@ -103,10 +71,23 @@ async fn a_disk_that_is_too_small_is_seen_first() {
 async fn only_the_registries_that_are_allowed() {
     let content = Content::new(&[1000]);
     let registry = Registry::honest(&content).await;
-    let bench = Bench::with(|settings| settings.hosts = Some(vec!["registry.example".into()]));
+    let only = |hosts: &str| Bench::with(|settings| settings.hosts = hosts.parse().unwrap());
     let host = registry.address;
-    let error = format!("pull model manifest: refused to go to {host}: not among the registries that are allowed");
-    assert_eq!(bench.error(&registry.name()).await, error);
-    let bench = Bench::with(|settings| settings.hosts = Some(vec![host.to_string()]));
-    bench.pull(&registry.name()).await.1.unwrap();
+    let refused = |host| format!("refused to go to {host}: not among the hosts of HANZOD_PULL_HOSTS");
+    let error = only("default,registry.example").error(&registry.name()).await;
+    assert_eq!(error, format!("pull model manifest: {}", refused(host)));
+    assert!(registry.seen().is_empty());
+    only(&format!("default,{host}")).pull(&registry.name()).await.1.unwrap();
+
+    // Nor is one gone to that an allowed one names.
+    let elsewhere = Registry::honest(&content).await;
+    let (other, honest) = (elsewhere.address, content.clone());
+    let registry = Registry::new(move |seen| match seen.is_blob() {
+        true => redirect(307, &format!("http://{other}{}", seen.path)),
+        false => honest.serve(seen),
+    })
+    .await;
+    assert_eq!(only(&registry.address.to_string()).error(&registry.name()).await, refused(other));
+    assert!(elsewhere.seen().is_empty());
+    only(&format!("{},{other}", registry.address)).pull(&registry.name()).await.1.unwrap();
 }

@@ -27,14 +27,17 @@ impl Journal {
     /// Reads the journal at `path` and begins a new one with what still counts. `boot` names this run of the machine,
     /// `length` is how long the partial file is. Gives the ranges that are there.
     pub(super) fn open(path: &Path, size: u64, boot: Option<&str>, length: u64) -> io::Result<(Self, Spans)> {
-        let mut spans = Spans::default();
+        let (mut safe, mut spans) = (Spans::default(), Spans::default());
         match File::open(path) {
             Ok(file) => {
                 let mut text = Vec::new();
                 file.take(LONGEST).read_to_end(&mut text)?;
-                for range in read(&text, size, boot) {
+                for (range, synced) in read(&text, size, boot) {
                     if range.end <= length.min(size) {
-                        spans.insert(range);
+                        spans.insert(range.clone());
+                        if synced {
+                            safe.insert(range);
+                        }
                     }
                 }
             }
@@ -42,12 +45,16 @@ impl Journal {
             Err(error) => return Err(error),
         }
         let mut text = line(&format!("{FORMAT} {size} {}", boot.unwrap_or("-")));
-        for range in spans.iter() {
-            text += &wrote(range);
-        }
+        text.extend(safe.iter().map(wrote));
+        text += &line(&format!("synced {}", text.len()));
+        text.extend(spans.iter().flat_map(|span| safe.missing(span)).map(|range| wrote(&range)));
         let fresh = path.with_extension("journal-new");
         let mut file = File::create(&fresh)?;
         file.write_all(text.as_bytes())?;
+        if safe.total() > 0 {
+            // What the old one says would outlive the machine; so must what takes its place.
+            file.sync_data()?;
+        }
         fs::rename(&fresh, path)?;
         let length = text.len() as u64;
         let file = Arc::new(file);
@@ -83,8 +90,8 @@ fn line(text: &str) -> String {
     format!("{text} {}\n", Digest::of(text.as_bytes()).short())
 }
 
-/// The ranges of a journal that can be relied on.
-fn read(text: &[u8], size: u64, boot: Option<&str>) -> Vec<Range<u64>> {
+/// The ranges of a journal that can be relied on, and whether another run of the machine could as well.
+fn read(text: &[u8], size: u64, boot: Option<&str>) -> Vec<(Range<u64>, bool)> {
     let mut ranges = Vec::new();
     let (mut at, mut safe, mut same_boot) = (0, 0, false);
     for raw in text.split_inclusive(|byte| *byte == b'\n') {
@@ -109,8 +116,8 @@ fn read(text: &[u8], size: u64, boot: Option<&str>) -> Vec<Range<u64>> {
         }
         at += raw.len() as u64;
     }
-    let told = ranges.into_iter().filter(|(at, _)| same_boot || *at < safe);
-    told.map(|(_, range)| range).collect()
+    let told = ranges.into_iter().map(|(at, range)| (range, at < safe));
+    told.filter(|(_, synced)| same_boot || *synced).collect()
 }
 
 /// What names this run of the machine, where the system tells.
@@ -152,9 +159,11 @@ mod tests {
         assert_eq!(again(Some("one"), 100, 60), spans(&[0..10, 50..60]), "what the file is too short for");
         assert_eq!(again(Some("one"), 99, 100), Spans::default(), "another size");
 
-        // What was begun anew from it is as good.
+        // What was begun anew from it is as good, and no better.
         again(Some("one"), 100, 100);
         assert_eq!(Journal::open(&path, 100, Some("one"), 100).unwrap().1.total(), 30);
+        assert_eq!(Journal::open(&path, 100, Some("two"), 100).unwrap().1, spans(&[0..10]));
+        assert_eq!(Journal::open(&path, 100, Some("three"), 100).unwrap().1, spans(&[0..10]));
     }
 
     #[test]
@@ -164,7 +173,7 @@ mod tests {
         for cut in head.len() + wrote(&(0..10)).len()..whole.len() {
             assert_eq!(read(&whole.as_bytes()[..cut], 100, Some("b")).len(), 1, "{cut}");
         }
-        assert_eq!(read(whole.as_bytes(), 100, Some("b")), [0..10, 10..20]);
+        assert_eq!(read(whole.as_bytes(), 100, Some("b")), [(0..10, false), (10..20, false)]);
         for bad in ["", "wrote 0 10 x\n", &wrote(&(0..10)), &format!("{head}wrote 0 9 00\n"), "\u{0}\n \n"] {
             assert!(read(bad.as_bytes(), 100, Some("b")).is_empty(), "{bad}");
         }

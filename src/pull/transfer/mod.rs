@@ -1,17 +1,22 @@
 //! The one piece of code that moves bytes in, for every source: one transfer per content, shared by all who wait for it.
 //!
-//! A transfer keeps a sparse partial file and a journal, takes ranges from one queue over several connections, hashes
-//! behind the part that has no gaps, and commits. Whoever waits holds a [`Flight`]; when the last one is dropped the
-//! transfer stops, and its partial stays for the next try.
+//! A transfer keeps a sparse partial file and a journal, fetches ranges over several connections ([`fetch`]), of which one
+//! that is idle helps one that is slow ([`shares`]), hashes behind the part that has no gaps ([`job`]), and commits
+//! ([`run`]). Whoever waits holds a [`Flight`]; when the last one is dropped the transfer stops, and its partial stays for
+//! the next try.
 
+mod fetch;
 mod job;
 mod journal;
+mod rate;
 mod reply;
 mod run;
+mod shares;
 mod spans;
 
-pub(super) use reply::content_range;
-pub(super) use run::backoff;
+pub(super) use fetch::backoff;
+pub(super) use rate::Rate;
+pub(super) use reply::{content_range, strong_etag};
 
 use std::collections::HashMap;
 use std::fmt;
@@ -20,14 +25,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
 
 use futures_util::future::BoxFuture;
-use reqwest::Response;
+use reqwest::header::{IF_RANGE, RANGE};
+use reqwest::{RequestBuilder, Response};
 use sha1::{Digest as _, Sha1};
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
 use super::{PullError, PullSettings};
 use crate::store::Store;
-use crate::types::Digest;
+use crate::types::{ByteRate, Digest};
 
 /// What a transfer is to bring.
 #[derive(Clone, Copy, Debug)]
@@ -96,6 +102,11 @@ impl Wanted {
         Self { key: Digest::of(key.as_bytes()), size, proof }
     }
 
+    /// What comes can be told from what does not belong to it.
+    pub(super) fn is_proven(&self) -> bool {
+        !matches!(self.proof, Proof::Nothing { .. })
+    }
+
     /// The content's digest, where it is known beforehand.
     pub(super) fn known(&self) -> Option<Digest> {
         (self.proof == Proof::Sha256).then_some(self.key)
@@ -104,11 +115,31 @@ impl Wanted {
 
 /// Where the bytes of one blob can be had.
 pub(super) trait Remote: Send + Sync + 'static {
-    /// Asks for `range`, or for all, and gives an answer of status 200 or 206; any other is an error.
-    fn get(&self, range: Option<Range<u64>>) -> BoxFuture<'_, Result<Response, PullError>>;
+    /// Asks for `range`, or for all, and gives an answer of status 200 or 206; any other is an error. The range is wanted
+    /// only if the content still has the name `etag`.
+    fn get<'a>(
+        &'a self,
+        range: Option<Range<u64>>,
+        etag: Option<&'a str>,
+    ) -> BoxFuture<'a, Result<Response, PullError>>;
 
     /// What answered last did not do well: the next request is to begin at the beginning again.
     fn forget(&self);
+
+    /// What came was wrong. Whoever sent it is not asked again, if there is anybody else: then gives true.
+    fn distrust(&self) -> bool {
+        false
+    }
+}
+
+/// The headers that ask for `range`, if the content still has the name `etag`.
+pub(super) fn ranged(request: RequestBuilder, range: Option<&Range<u64>>, etag: Option<&str>) -> RequestBuilder {
+    let Some(range) = range else { return request };
+    let request = request.header(RANGE, format!("bytes={}-{}", range.start, range.end - 1));
+    match etag {
+        Some(etag) => request.header(IF_RANGE, etag),
+        None => request,
+    }
 }
 
 /// The transfers under way, by their keys.
@@ -117,6 +148,8 @@ pub(super) struct Transfers {
     store: Store,
     settings: Arc<PullSettings>,
     flights: Flights,
+    /// All of them together.
+    rate: Arc<Rate>,
 }
 
 /// A std mutex: held for single map operations.
@@ -134,6 +167,7 @@ impl Flights {
 pub(super) struct Flight {
     key: Digest,
     completed: Arc<AtomicU64>,
+    rate: Arc<Rate>,
     outcome: watch::Receiver<Option<Result<Digest, PullError>>>,
     task: AbortHandle,
     flights: Flights,
@@ -141,28 +175,43 @@ pub(super) struct Flight {
 
 impl Transfers {
     pub(super) fn new(store: Store, settings: Arc<PullSettings>) -> Self {
-        Self { store, settings, flights: Flights::default() }
+        let rate = Arc::new(Rate::new(settings.limit));
+        Self { store, settings, flights: Flights::default(), rate }
     }
 
-    /// Joins the transfer of `wanted` that is under way, or starts one.
-    pub(super) fn join(&self, wanted: Wanted, remote: Arc<dyn Remote>) -> Arc<Flight> {
+    /// The limit that all transfers share.
+    pub(super) fn rate(&self) -> &Arc<Rate> {
+        &self.rate
+    }
+
+    /// Joins the transfer of `wanted` that is under way, or starts one, no faster than `limit`.
+    pub(super) fn join(&self, wanted: Wanted, remote: Arc<dyn Remote>, limit: Option<ByteRate>) -> Arc<Flight> {
         let key = wanted.key;
         // Declared first, so dropped last: the drop of a flight takes the lock.
         let running;
         let mut flights = self.flights.lock();
         running = flights.get(&key).and_then(Weak::upgrade);
         if let Some(flight) = running.as_ref().filter(|flight| flight.outcome.borrow().is_none()) {
+            flight.rate.raise(limit);
             return flight.clone();
         }
+        let rate = Arc::new(Rate::new(limit));
+        let rates = [self.rate.clone(), rate.clone()];
         let completed = Arc::new(AtomicU64::new(0));
         let (teller, outcome) = watch::channel(None);
-        let work = run::run(self.store.clone(), self.settings.clone(), wanted, remote, completed.clone());
+        let work = run::run(self.store.clone(), self.settings.clone(), wanted, remote, completed.clone(), rates);
         let task = tokio::spawn(async move {
             let result = work.await;
             teller.send_replace(Some(result));
         });
-        let flight =
-            Arc::new(Flight { key, completed, outcome, task: task.abort_handle(), flights: self.flights.clone() });
+        let flight = Arc::new(Flight {
+            key,
+            completed,
+            rate,
+            outcome,
+            task: task.abort_handle(),
+            flights: self.flights.clone(),
+        });
         flights.insert(key, Arc::downgrade(&flight));
         flight
     }

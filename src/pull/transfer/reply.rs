@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::time::Duration;
 
 use bytes::Bytes;
-use reqwest::header::{CONTENT_ENCODING, CONTENT_RANGE, HeaderMap};
+use reqwest::header::{CONTENT_ENCODING, CONTENT_RANGE, ETAG, HeaderMap};
 use reqwest::{Method, Response};
 use tokio::time::Instant;
 
@@ -70,13 +70,21 @@ pub(in super::super) fn content_range(headers: &HeaderMap) -> Option<(Range<u64>
     Some((first..end, total))
 }
 
+/// The name of this very content on its server, if it has one.
+pub(in super::super) fn strong_etag(headers: &HeaderMap) -> Option<String> {
+    let text = headers.get(ETAG)?.to_str().ok()?.trim();
+    let quoted = text.len() > 2 && text.starts_with('"') && text.ends_with('"');
+    quoted.then(|| text.to_owned())
+}
+
 /// Reads a body and gives up on one that stalls or drips.
 pub(super) struct Body {
     response: Response,
     stall: Duration,
     window: Duration,
     floor: u64,
-    since: Instant,
+    /// How long bytes were waited for in this window, and what came. That we take them slowly is not the server's fault.
+    waited: Duration,
     got: u64,
 }
 
@@ -87,7 +95,7 @@ impl Body {
             stall: settings.stall,
             window: settings.slow_window,
             floor: settings.slow_floor,
-            since: Instant::now(),
+            waited: Duration::ZERO,
             got: 0,
         }
     }
@@ -97,17 +105,18 @@ impl Body {
     }
 
     pub(super) async fn next(&mut self) -> Result<Option<Bytes>, PullError> {
+        let since = Instant::now();
         let chunk = tokio::time::timeout(self.stall, self.response.chunk()).await;
         let chunk = chunk.map_err(|_| PullError::Stalled(self.stall))?;
         let chunk = chunk.map_err(|error| transport(&Method::GET, self.response.url(), error))?;
         self.got += chunk.as_ref().map_or(0, |chunk| chunk.len() as u64);
-        let age = self.since.elapsed();
-        if age >= self.window {
+        self.waited += since.elapsed();
+        if self.waited >= self.window {
             // The chunk of a body that was too slow up to now is not lost: the next attempt asks for it again.
             if self.got < self.floor {
-                return Err(PullError::Stalled(age));
+                return Err(PullError::Stalled(self.waited));
             }
-            (self.since, self.got) = (Instant::now(), 0);
+            (self.waited, self.got) = (Duration::ZERO, 0);
         }
         Ok(chunk)
     }

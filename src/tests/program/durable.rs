@@ -23,7 +23,7 @@ enum Event {
 }
 
 /// Whether system calls can be watched here; where not, it is said why.
-fn can_watch() -> bool {
+pub fn can_watch() -> bool {
     let probe = Command::new(PROGRAM).args(["-f", "true"]).stdout(Stdio::null()).stderr(Stdio::null()).status();
     match probe {
         Ok(status) if status.success() => true,

@@ -3,10 +3,13 @@
 mod addresses;
 #[cfg(feature = "llama")]
 mod asking;
+mod certificates;
 #[cfg(target_os = "linux")]
 mod durable;
 #[cfg(target_os = "linux")]
 mod ending;
+#[cfg(target_os = "linux")]
+mod failing;
 mod harness;
 mod hostile;
 mod killed;

@@ -12,6 +12,8 @@ pub struct PullRequest {
     pub insecure: bool,
     /// Ours: where the model comes from, when its name does not say.
     pub source: String,
+    /// Ours: bytes in a second, such as `5M`.
+    pub limit_rate: String,
     /// Taken and not used, as in Ollama.
     pub username: String,
     pub password: String,
@@ -23,6 +25,7 @@ decode_struct!(PullRequest as "api" "PullRequest" {
     "name" => name,
     "insecure" => insecure,
     "source" => source,
+    "limit_rate" => limit_rate,
     "username" => username,
     "password" => password,
     "stream" => stream,
@@ -33,6 +36,8 @@ pub struct PushRequest {
     pub model: String,
     pub name: String,
     pub insecure: bool,
+    /// Ours, as in a pull.
+    pub limit_rate: String,
     pub username: String,
     pub password: String,
     pub stream: Option<bool>,
@@ -42,6 +47,7 @@ decode_struct!(PushRequest as "api" "PushRequest" {
     "model" => model,
     "name" => name,
     "insecure" => insecure,
+    "limit_rate" => limit_rate,
     "username" => username,
     "password" => password,
     "stream" => stream,
