@@ -21,6 +21,8 @@ mod llama;
 #[cfg(feature = "mistral")]
 mod mistral;
 #[cfg(any(feature = "llama", test))]
+mod picture;
+#[cfg(any(feature = "llama", test))]
 mod preparing;
 pub mod process;
 pub mod protocol;

@@ -11,4 +11,6 @@ mod spec;
 mod structured;
 mod util;
 mod v1;
+#[cfg(feature = "llama")]
+mod vision;
 mod zstd;

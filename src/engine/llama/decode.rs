@@ -4,14 +4,16 @@
 use std::collections::VecDeque;
 use std::ops::ControlFlow;
 use std::sync::mpsc::{Receiver, TryRecvError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use llama_cpp_2::DecodeError;
 use llama_cpp_2::context::LlamaContext;
 use llama_cpp_2::llama_batch::LlamaBatch;
 
 use super::cache::{self, Cached, Traits};
-use super::prompt;
+use super::pace::Pace;
+use super::prompt::Prompt;
+use super::vision::{Medium, Projector};
 use super::vocab::{Vocab, native};
 use crate::engine::answer::{self, Answer, Next};
 use crate::engine::backend::Events;
@@ -21,18 +23,6 @@ use crate::engine::preparing::Preparing;
 use crate::engine::protocol::{Command, SequenceId};
 use crate::engine::request::{Constraint, GenerateRequest};
 
-/// How long a batch may take: no answer comes and no cancel is heard meanwhile. And the tokens of prompts that it holds
-/// at the least, however slow the model is; fewer are not worth a pass over the weights.
-struct Patience {
-    time: Duration,
-    least: usize,
-}
-
-/// While answers are being read.
-const READ: Patience = Patience { time: Duration::from_millis(200), least: 16 };
-/// While nobody reads yet: long enough for whole batches, which use the weights best, short enough to hear a cancel.
-const UNREAD: Patience = Patience { time: Duration::from_secs(3), least: 128 };
-
 /// How long to wait for a constraint when there is nothing else to do, before looking for a cancel.
 const LISTEN: Duration = Duration::from_millis(5);
 
@@ -40,6 +30,8 @@ const LISTEN: Duration = Duration::from_millis(5);
 struct Job {
     sequence: SequenceId,
     answer: Answer,
+    /// Images and sounds that are still to be evaluated.
+    media: VecDeque<Medium>,
     /// Its first token is there: somebody is reading.
     answering: bool,
 }
@@ -47,6 +39,7 @@ struct Job {
 pub struct Decoder<'m> {
     context: LlamaContext<'m>,
     vocab: &'m Vocab<'m>,
+    projector: Option<Projector<'m>>,
     traits: Traits,
     /// Tokens of one sequence at the most.
     length: usize,
@@ -75,6 +68,7 @@ impl<'m> Decoder<'m> {
     pub fn new(
         context: LlamaContext<'m>,
         vocab: &'m Vocab<'m>,
+        projector: Option<Projector<'m>>,
         traits: Traits,
         limits: super::load::Limits,
         events: Events,
@@ -84,6 +78,7 @@ impl<'m> Decoder<'m> {
         Self {
             context,
             vocab,
+            projector,
             traits,
             length: limits.context,
             cached: std::iter::repeat_with(Cached::default).take(slots).collect(),
@@ -128,7 +123,7 @@ impl<'m> Decoder<'m> {
         match command {
             Command::Generate { sequence, mut request } => {
                 let constraint = request.constraint.take();
-                let admitted = self.job(sequence, &request).and_then(|job| self.admit(job, constraint));
+                let admitted = self.job(sequence, &mut request).and_then(|job| self.admit(job, constraint));
                 if let Err(error) = admitted {
                     self.events.failed(sequence, error);
                 }
@@ -171,13 +166,17 @@ impl<'m> Decoder<'m> {
         }
     }
 
-    fn job(&self, sequence: SequenceId, request: &GenerateRequest) -> Result<Job, EngineError> {
-        let (tokens, prefix) = prompt::tokens(self.vocab, &request.prompt)?;
+    fn job(&mut self, sequence: SequenceId, request: &mut GenerateRequest) -> Result<Job, EngineError> {
+        let Prompt { tokens, prefix, media } = Prompt::read(self.vocab, &request.prompt, self.projector.as_mut())?;
+        if !media.is_empty() {
+            // An image cannot be cut in two.
+            (request.truncate, request.shift) = (false, false);
+        }
         let context = request.context_in(self.length);
         let prompt = answer::fit(tokens, request, prefix, context)?;
         let tokens = &self.vocab.tokens;
         let answer = Answer::new(sequence, request, prompt, prefix, context, tokens, &self.events)?;
-        Ok(Job { sequence, answer, answering: false })
+        Ok(Job { sequence, answer, media, answering: false })
     }
 
     /// Gives free slots to those who wait.
@@ -197,13 +196,48 @@ impl<'m> Decoder<'m> {
             self.cached[slot].used = self.clock;
             self.jobs[slot] = self.waiting.pop_front();
             if let Some(job) = &mut self.jobs[slot] {
-                job.answer.begin(self.cached[slot].tokens.len());
+                let known = self.cached[slot].tokens.len();
+                job.media.retain(|medium| medium.span.at >= known);
+                job.answer.begin(known);
             }
         }
     }
 
+    /// Evaluates the next image or sound of the sequence that came first: one, so that answers go on in between.
+    fn look(&mut self) {
+        let known = |slot: &usize| self.cached[*slot].tokens.len();
+        let next = |slot: &usize| self.jobs[*slot].as_ref().and_then(|job| job.media.front());
+        let waits = |slot: &usize| next(slot).is_some_and(|medium| medium.span.at == known(slot));
+        let slot = (0..self.jobs.len()).filter(waits).min_by_key(|slot| self.cached[*slot].used);
+        let Some(slot) = slot else { return };
+        let Some(medium) = self.jobs[slot].as_mut().and_then(|job| job.media.pop_front()) else { return };
+        let mut done = self.evaluate(slot, &medium);
+        if matches!(done, Err(EngineError::Failed(_))) {
+            self.make_room();
+            cache::keep(&mut self.context, slot, &mut self.cached[slot], medium.span.at, self.traits);
+            if self.cached[slot].tokens.len() == medium.span.at {
+                done = self.evaluate(slot, &medium);
+            }
+        }
+        match done {
+            Ok(()) => {
+                let cached = &mut self.cached[slot];
+                cached.tokens.extend(std::iter::repeat_n(medium.number, medium.span.tokens));
+                cached.spans.push(medium.span);
+            }
+            Err(error) => self.fail(slot, error),
+        }
+    }
+
+    fn evaluate(&mut self, slot: usize, medium: &Medium) -> Result<(), EngineError> {
+        let position = self.cached[slot].position(medium.span.at);
+        let projector = self.projector.as_mut().expect("what was read with a projector has one: a bug");
+        projector.evaluate(&mut self.context, medium, slot, position)
+    }
+
     /// One batch.
     fn step(&mut self) {
+        self.look();
         let pieces = self.plan();
         if pieces.is_empty() {
             return;
@@ -212,10 +246,7 @@ impl<'m> Decoder<'m> {
         let begun = Instant::now();
         if let Err(error) = self.decode() {
             for Piece { slot, .. } in pieces {
-                cache::clear(&mut self.context, slot, &mut self.cached[slot]);
-                if let Some(job) = self.jobs[slot].take() {
-                    self.events.failed(job.sequence, error.clone());
-                }
+                self.fail(slot, error.clone());
             }
             return;
         }
@@ -231,13 +262,21 @@ impl<'m> Decoder<'m> {
         self.pace.learn(pieces.iter().map(|piece| piece.tokens).sum(), begun.elapsed());
     }
 
+    fn fail(&mut self, slot: usize, error: EngineError) {
+        cache::clear(&mut self.context, slot, &mut self.cached[slot]);
+        if let Some(job) = self.jobs[slot].take() {
+            self.events.failed(job.sequence, error);
+        }
+    }
+
     /// What the next batch holds: a token of each answer, then pieces of prompts.
     fn plan(&self) -> Vec<Piece> {
         let mut pieces = Vec::new();
         let mut prompts = Vec::new();
         for (slot, job) in self.jobs.iter().enumerate() {
             let Some(job) = job else { continue };
-            let tokens = job.answer.history().len() - self.cached[slot].tokens.len();
+            let end = job.media.front().map_or(job.answer.history().len(), |medium| medium.span.at);
+            let tokens = end - self.cached[slot].tokens.len();
             let answers = job.answering && tokens == 1;
             if answers { &mut pieces } else { &mut prompts }.push(Piece { slot, tokens });
         }
@@ -254,12 +293,14 @@ impl<'m> Decoder<'m> {
             let Some(job) = &self.jobs[slot] else { continue };
             let history = job.answer.history();
             let known = self.cached[slot].tokens.len();
+            let position = self.cached[slot].position(known);
             for at in known..known + tokens {
                 let last = at + 1 == history.len();
                 if last {
                     outputs.push((slot, self.batch.n_tokens()));
                 }
-                let position = i32::try_from(at).expect("a context beyond llama.cpp's positions: a bug");
+                let position =
+                    i32::try_from(position + at - known).expect("a context beyond llama.cpp's positions: a bug");
                 self.batch
                     .add(native(history[at]), position, &[cache::sequence(slot)], last)
                     .expect("the batch is larger than planned: a bug");
@@ -271,17 +312,21 @@ impl<'m> Decoder<'m> {
     fn decode(&mut self) -> Result<(), EngineError> {
         match self.context.decode(&mut self.batch) {
             Err(DecodeError::NoKvCacheSlot) => {
-                // Only what nobody needs can be in the way.
-                for slot in 0..self.jobs.len() {
-                    if self.jobs[slot].is_none() {
-                        cache::clear(&mut self.context, slot, &mut self.cached[slot]);
-                    }
-                }
+                self.make_room();
                 self.context.decode(&mut self.batch)
             }
             other => other,
         }
         .map_err(|error| EngineError::Failed(error.to_string()))
+    }
+
+    /// Only what nobody needs can be in the way.
+    fn make_room(&mut self) {
+        for slot in 0..self.jobs.len() {
+            if self.jobs[slot].is_none() {
+                cache::clear(&mut self.context, slot, &mut self.cached[slot]);
+            }
+        }
     }
 
     /// Takes the answer in `slot` a token further.
@@ -311,36 +356,6 @@ fn share(mut prompts: Vec<Piece>, mut room: usize) -> Vec<Piece> {
     prompts
 }
 
-/// How many tokens of prompts go into a batch.
-struct Pace {
-    largest: usize,
-    /// Seconds a token of a large batch takes.
-    token: f64,
-}
-
-impl Pace {
-    fn new(largest: usize) -> Self {
-        Self { largest, token: 0.0 }
-    }
-
-    /// Room beside the tokens of `answering` sequences.
-    fn room(&self, answering: usize) -> usize {
-        let room = self.largest - answering.min(self.largest);
-        let Patience { time, least } = if answering == 0 { UNREAD } else { READ };
-        if self.token == 0.0 {
-            return room;
-        }
-        room.min(((time.as_secs_f64() / self.token) as usize).max(least))
-    }
-
-    fn learn(&mut self, tokens: usize, took: Duration) {
-        if tokens >= READ.least {
-            let token = took.as_secs_f64() / tokens as f64;
-            self.token = if self.token == 0.0 { token } else { 0.5 * (self.token + token) };
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -351,16 +366,5 @@ mod tests {
         let shared: Vec<_> = share(prompts, 128).iter().map(|piece| (piece.slot, piece.tokens)).collect();
         assert_eq!(shared, [(1, 5), (2, 62), (0, 61)]);
         assert_eq!(share(vec![Piece { slot: 0, tokens: 9 }], 0), []);
-    }
-
-    #[test]
-    fn prompts_do_not_hold_answers_up() {
-        let mut pace = Pace::new(512);
-        assert_eq!((pace.room(0), pace.room(2)), (512, 510));
-        pace.learn(512, Duration::from_millis(2560));
-        assert_eq!((pace.room(0), pace.room(2)), (512, 40));
-        pace.learn(512, Duration::from_secs(3600));
-        assert_eq!((pace.room(0), pace.room(2)), (128, 16));
-        assert_eq!(Pace::new(64).room(0), 64);
     }
 }

@@ -9,8 +9,11 @@ mod device;
 mod embed;
 mod load;
 mod log;
+mod pace;
 mod prompt;
 mod quantize;
+mod unnamed;
+mod vision;
 mod vocab;
 
 use std::sync::mpsc::Receiver;
@@ -35,7 +38,11 @@ impl Backend for Llama {
         let mut model = load::model(&backend, spec)?;
         let adapter = load::adapter(&mut model, spec)?;
         let vocab = Vocab::new(&model);
-        let limits = load::Limits::of(&model, spec);
+        let mut limits = load::Limits::of(&model, spec);
+        let projector = load::projector(&model, spec)?;
+        if let Some(projector) = &projector {
+            limits.batch = limits.batch.max(projector.least_batch());
+        }
         let mut context = if spec.embedding {
             load::embedding(&backend, &model, spec, limits)?
         } else {
@@ -44,14 +51,18 @@ impl Backend for Llama {
         if let Some(mut adapter) = adapter {
             context.lora_adapter_set(&mut adapter, 1.0).map_err(|error| EngineError::Load(error.to_string()))?;
         }
-        let report = load::report(&model, &vocab, limits);
+        let mut report = load::report(&model, &vocab, limits);
+        if let Some(projector) = &projector {
+            report.size += projector.size;
+            report.size_vram += if report.size_vram > 0 { projector.size } else { 0 };
+        }
         if spec.embedding {
             let embedder = embed::Embedder::new(context, &vocab, limits, events.clone());
             events.loaded(report);
             embedder.run(commands);
         } else {
             let traits = cache::Traits::of(&model, load::shares_cells(&model, limits));
-            let decoder = decode::Decoder::new(context, &vocab, traits, limits, events.clone());
+            let decoder = decode::Decoder::new(context, &vocab, projector, traits, limits, events.clone());
             events.loaded(report);
             decoder.run(commands);
         }

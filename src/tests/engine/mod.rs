@@ -6,3 +6,5 @@ mod llama;
 mod mistral;
 #[cfg(feature = "llama")]
 mod quantize;
+#[cfg(feature = "llama")]
+mod vision;
