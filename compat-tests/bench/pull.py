@@ -37,7 +37,7 @@ def arguments():
 
 
 class Registry:
-    """nginx with one model of each size, fast on one port and throttled on another, and that one once more far away."""
+    """nginx with one model of each size, and a second port that leads to it over a long and narrow line."""
 
     def __init__(self, folder, sizes):
         self.root, self.blobs = os.path.join(folder, "registry"), {}
@@ -46,19 +46,18 @@ class Registry:
         # The workers of an nginx that root starts are of another user.
         for path, folders, _ in os.walk(folder):
             os.chmod(path, 0o755)
-        self.fast, throttled, self.far = servers.free_port(), servers.free_port(), servers.free_port()
+        self.fast, self.far = servers.free_port(), servers.free_port()
         server = f"root {self.root}; location ~ /manifests/ {{ default_type application/vnd.docker.distribution.manifest.v2+json; }}"
         config = (f"daemon off; pid {folder}/nginx.pid; error_log {folder}/nginx.log; worker_processes 1;\n"
                   "events { worker_connections 256; }\n"
                   f"http {{ access_log off; sendfile on; {self.temporary(folder)}\n"
-                  f"server {{ listen 127.0.0.1:{self.fast}; {server} }}\n"
-                  f"server {{ listen 127.0.0.1:{throttled}; limit_rate {RATE}; {server} }} }}\n")
+                  f"server {{ listen 127.0.0.1:{self.fast}; {server} }} }}\n")
         path = os.path.join(folder, "nginx.conf")
         with open(path, "w") as out:
             out.write(config)
         delay = os.path.join(os.path.dirname(os.path.abspath(__file__)), "delay.py")
         self.processes = [subprocess.Popen(["nginx", "-c", path, "-p", folder], stderr=subprocess.DEVNULL),
-                          subprocess.Popen([sys.executable, delay, str(self.far), str(throttled), str(ROUND_TRIP)])]
+                          subprocess.Popen([sys.executable, delay, *map(str, (self.far, self.fast, ROUND_TRIP, RATE))])]
         for port in (self.fast, self.far):
             servers.wait_for(f"http://127.0.0.1:{port}", self.manifest(sizes[0]), self.processes[0], os.path.join(folder, "nginx.log"))
 

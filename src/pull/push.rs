@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use async_stream::try_stream;
 use futures_util::{Stream, TryStreamExt as _};
-use reqwest::header::{CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, HeaderMap, LOCATION};
+use reqwest::header::{CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, HeaderMap, LOCATION, RANGE};
 use reqwest::{Body, Method, RequestBuilder, Response, Url};
 use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _};
 use tokio::time::MissedTickBehavior;
@@ -81,45 +81,66 @@ impl Puller {
         }
     }
 
-    /// Uploads a blob, anew from its beginning when that fails in a way that may pass.
+    /// Uploads a blob. When that fails in a way that may pass, it is gone on with where the registry says it is, or begun
+    /// anew. Only tries that got nothing across count.
     async fn upload(&self, registry: &Registry, blob: &Descriptor, sent: &Arc<AtomicU64>) -> Result<(), PullError> {
-        let mut failures = 0;
+        let (mut failures, mut session) = (0, None);
         loop {
-            sent.store(0, Ordering::Relaxed);
-            match self.try_upload(registry, blob, sent).await {
+            let before = session.as_ref().map_or(0, |session: &Session| session.at);
+            sent.store(before, Ordering::Relaxed);
+            let error = match self.try_upload(registry, blob, sent, &mut session).await {
                 Err(error) if !error.is_transient() || error.is_refusal() => return Err(error),
-                Err(error) if failures == self.settings().retries => return Err(PullError::Retries(Arc::new(error))),
-                Err(error) => {
-                    failures += 1;
-                    let wait = error.retry_after().unwrap_or_else(|| backoff(self.settings(), failures));
-                    tokio::time::sleep(wait).await;
-                }
+                Err(error) => error,
                 Ok(()) => return Ok(()),
+            };
+            if session.as_ref().is_some_and(|session| session.at > before) {
+                failures = 0;
+            }
+            if failures == self.settings().retries {
+                return Err(PullError::Retries(Arc::new(error)));
+            }
+            failures += 1;
+            let wait = error.retry_after().unwrap_or_else(|| backoff(self.settings(), failures));
+            tokio::time::sleep(wait).await;
+            if let Some(former) = session.take() {
+                session = going_on(registry, &former, blob.size).await;
+                if session.as_ref().is_some_and(|session| session.at > before) {
+                    failures = 0;
+                }
+                // The answer to the last request may be all that got lost.
+                if session.is_none() && former.at == blob.size && is_there(registry, blob).await? {
+                    return Ok(());
+                }
             }
         }
     }
 
-    async fn try_upload(&self, registry: &Registry, blob: &Descriptor, sent: &Arc<AtomicU64>) -> Result<(), PullError> {
-        let start = session_url(registry, blob);
-        let empty = |request: RequestBuilder| request.header(CONTENT_LENGTH, 0);
-        let response = accepted(registry, registry.send(Method::POST, &start, &empty).await?).await?;
-        if response.status() == 201 {
-            return Ok(());
-        }
-        let mut session = next_session(&start, response.headers())?;
+    async fn try_upload(
+        &self,
+        registry: &Registry,
+        blob: &Descriptor,
+        sent: &Arc<AtomicU64>,
+        known: &mut Option<Session>,
+    ) -> Result<(), PullError> {
+        let session = match known {
+            Some(session) => session,
+            None => match begin(registry, blob).await? {
+                Some(url) => known.insert(Session { url, at: 0 }),
+                None => return Ok(()),
+            },
+        };
         let path = self.store().blobs().path(&blob.digest);
         let stall = self.settings().stall;
         let rates = [self.inner.transfers.rate().clone(), Arc::new(Rate::new(self.limit))];
-        let mut at = 0;
-        while at < blob.size {
-            let length = self.settings().upload.max(1).min(blob.size - at);
-            let chunk = Chunk { path: path.clone(), at, length, rates: rates.clone() };
-            let response = send_chunk(registry, &session, &chunk, sent, stall).await?;
+        while session.at < blob.size {
+            let length = self.settings().upload.max(1).min(blob.size - session.at);
+            let chunk = Chunk { path: path.clone(), at: session.at, length, rates: rates.clone() };
+            let response = send_chunk(registry, &session.url, &chunk, sent, stall).await?;
             let response = accepted(registry, response).await?;
-            session = next_session(&session, response.headers())?;
-            at += length;
+            session.url = next_session(&session.url, response.headers())?;
+            session.at += length;
         }
-        let mut commit = session;
+        let mut commit = session.url.clone();
         commit.query_pairs_mut().append_pair("digest", &blob.digest.to_string());
         let checking = stall + Duration::from_secs(blob.size / CHECKING);
         let response = send_patiently(registry, Method::PUT, &commit, checking).await?;
@@ -147,6 +168,37 @@ async fn is_there(registry: &Registry, blob: &Descriptor) -> Result<bool, PullEr
         400.. => Err(registry.http.refusal(response).await),
         status => Err(PullError::Broken(format!("status {status} for a blob"))),
     }
+}
+
+/// An upload under way: where its rest is to go, and how much is there.
+struct Session {
+    url: Url,
+    at: u64,
+}
+
+/// Begins an upload. `None` when the registry has the blob by that.
+async fn begin(registry: &Registry, blob: &Descriptor) -> Result<Option<Url>, PullError> {
+    let start = session_url(registry, blob);
+    let empty = |request: RequestBuilder| request.header(CONTENT_LENGTH, 0);
+    let response = accepted(registry, registry.send(Method::POST, &start, &empty).await?).await?;
+    match response.status().as_u16() {
+        201 => Ok(None),
+        _ => next_session(&start, response.headers()).map(Some),
+    }
+}
+
+/// How far an upload has come, as the registry sees it. `None` when it does not say.
+async fn going_on(registry: &Registry, session: &Session, size: u64) -> Option<Session> {
+    let response = registry.send(Method::GET, &session.url, &|request| request).await.ok()?;
+    if response.status() != 204 {
+        return None;
+    }
+    let range = response.headers().get(RANGE)?.to_str().ok()?;
+    let last: u64 = range.trim_start_matches("bytes=").split_once('-')?.1.parse().ok()?;
+    // `0-0` is what is said of nothing.
+    let at = if last == 0 { 0 } else { last + 1 };
+    let url = next_session(&session.url, response.headers()).unwrap_or_else(|_| session.url.clone());
+    (at <= size).then_some(Session { url, at })
 }
 
 /// Where an upload begins. A layer that was taken from another model of the registry may be mounted from there.

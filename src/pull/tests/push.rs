@@ -124,6 +124,49 @@ async fn what_the_registry_lacks_is_sent() {
 }
 
 #[tokio::test]
+async fn an_upload_is_gone_on_with() {
+    // Every chunk fails once; the registry has it nevertheless, or it has not.
+    for kept in [true, false] {
+        let (shelf, failed, at) = (Shelf::default(), Mutex::new((String::new(), 0)), Mutex::new(0));
+        let registry = Registry::new(move |seen| match seen.method.as_str() {
+            "GET" => {
+                let location = format!("/v2/team/tiny/blobs/uploads/x?at={}", at.lock().unwrap());
+                let range = format!("0-{}", at.lock().unwrap().max(1) - 1);
+                (StatusCode::NO_CONTENT, [(header::LOCATION, location), (header::RANGE, range)]).into_response()
+            }
+            "PATCH" => {
+                let this = (seen.query.clone(), seen.body.len());
+                let first = std::mem::replace(&mut *failed.lock().unwrap(), this.clone()) != this;
+                if first && !kept {
+                    return StatusCode::BAD_GATEWAY.into_response();
+                }
+                let response = shelf.answer(seen, "");
+                *at.lock().unwrap() = shelf.session.lock().unwrap().len();
+                if first { StatusCode::BAD_GATEWAY.into_response() } else { response }
+            }
+            "POST" => {
+                *at.lock().unwrap() = 0;
+                shelf.answer(seen, "")
+            }
+            _ => shelf.answer(seen, ""),
+        })
+        .await;
+        let bench = Bench::with(|settings| {
+            settings.upload = 50_000;
+            settings.retries = 1;
+        });
+        fill(&bench, &registry.name(), None);
+        let name = ModelName::parse(&registry.name()).unwrap();
+        collect(bench.puller.push(name, true)).await.1.unwrap();
+        let sent: usize =
+            registry.seen().iter().map(|seen| if seen.method == "PATCH" { seen.body.len() } else { 0 }).sum();
+        let blobs = LARGE + 5 + 2;
+        assert_eq!(if kept { blobs } else { 2 * blobs }, sent, "{kept}");
+        assert_eq!(registry.seen().iter().filter(|seen| seen.method == "POST").count(), 3, "one session for each");
+    }
+}
+
+#[tokio::test]
 async fn an_upload_elsewhere_gets_no_token() {
     let shelf = Shelf::default();
     let there = Registry::new(|_| StatusCode::FORBIDDEN.into_response()).await;
