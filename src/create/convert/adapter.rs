@@ -29,7 +29,7 @@ pub(super) fn plan(folder: Folder<'_>, base: &Metadata) -> Result<Plan, CreateEr
     writer.set("adapter.lora.alpha", &alpha(&config)?);
 
     let mut pairs: BTreeMap<String, [Option<(String, Stored)>; 2]> = BTreeMap::new();
-    for (name, stored) in folder.tensors()? {
+    for (name, stored) in folder.tensors("adapter_model")? {
         let Some((module, half)) = split(&name) else {
             return bad(format!("tensor `{name}` is not of a LoRA that can be converted to GGUF"));
         };

@@ -40,10 +40,10 @@ impl Folder<'_> {
         Ok(file.map(|file| self.store.blobs().read(file.digest(), JSON)).transpose()?)
     }
 
-    /// Every tensor by its name.
-    pub(super) fn tensors(&self) -> Result<BTreeMap<String, Stored>, CreateError> {
+    /// Every tensor by its name, of the files called so if there are any.
+    pub(super) fn tensors(&self, called: &str) -> Result<BTreeMap<String, Stored>, CreateError> {
         let mut found = BTreeMap::new();
-        for file in self.weights()? {
+        for file in self.weights(called)? {
             let header = Header::read(self.store, file)?;
             let path = self.store.blobs().path(file.digest());
             let opened = Arc::new(File::open(&path).map_err(StoreError::io("open", &path))?);
@@ -60,7 +60,7 @@ impl Folder<'_> {
 
     /// The files that hold the model: those of the index; else those called so; else all. (Some makers give their model
     /// once more in a form of their own.)
-    fn weights(&self) -> Result<Vec<&CreateFile>, CreateError> {
+    fn weights(&self, called: &str) -> Result<Vec<&CreateFile>, CreateError> {
         let index = self.json("model.safetensors.index.json")?;
         let named = index.as_ref().and_then(|index| index.get("weight_map")).and_then(Value::as_object);
         let named: HashSet<&str> = named.into_iter().flatten().filter_map(|(_, file)| file.as_str()).collect();
@@ -68,7 +68,7 @@ impl Folder<'_> {
         let of = |wanted: &dyn Fn(&str) -> bool| -> Vec<&CreateFile> {
             all.iter().copied().filter(|file| wanted(file.path())).collect()
         };
-        let choices = [of(&|path| named.contains(path)), of(&|path| path.starts_with("model") && !path.contains('/'))];
+        let choices = [of(&|path| named.contains(path)), of(&|path| path.starts_with(called) && !path.contains('/'))];
         Ok(choices.into_iter().find(|files| !files.is_empty()).unwrap_or(all))
     }
 }

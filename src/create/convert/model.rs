@@ -91,7 +91,7 @@ fn find(folder: Folder<'_>, architecture: &Architecture, config: &Config) -> Res
     let mut found = Found::new();
     let mut experts: BTreeMap<String, BTreeMap<u32, (String, Stored)>> = BTreeMap::new();
     let tied = config.flag("tie_word_embeddings");
-    for (name, stored) in folder.tensors()? {
+    for (name, stored) in folder.tensors("model")? {
         match architecture.place(&name) {
             Some(Place::Nowhere) => {}
             // the embedding once more

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::create::tests::{Place, request, tiny};
 use crate::create::{CreateErrorKind, Quantized, quantizations};
-use crate::gguf::{Elements, Value as Field};
+use crate::gguf::Value as Field;
 use crate::store::Capability;
 
 const TINY: [&str; 5] =
@@ -19,19 +19,6 @@ type Files = BTreeMap<&'static str, Vec<u8>>;
 
 fn tiny_files() -> Files {
     TINY.into_iter().map(|name| (name, tiny(&format!("tiny-safetensors/{name}")))).collect()
-}
-
-/// A safetensors file of F32 numbers.
-fn safetensors(tensors: &[(String, Vec<u64>, Vec<f32>)]) -> Vec<u8> {
-    let (mut header, mut data) = (serde_json::Map::new(), Vec::new());
-    for (name, shape, numbers) in tensors {
-        let begin = data.len();
-        numbers.iter().for_each(|number| data.extend(number.to_le_bytes()));
-        let entry = json!({"dtype": "F32", "shape": shape, "data_offsets": [begin, data.len()]});
-        header.insert(name.clone(), entry);
-    }
-    let header = Value::Object(header).to_string();
-    [&(header.len() as u64).to_le_bytes()[..], header.as_bytes(), &data].concat()
 }
 
 impl Place {
@@ -67,10 +54,6 @@ fn bytes(gguf: &Gguf, name: &str) -> Vec<u8> {
     let tensor = gguf.tensors().iter().find(|tensor| tensor.name() == name).unwrap();
     let at = (gguf.data_offset() + tensor.offset()) as usize;
     std::fs::read(gguf.path()).unwrap()[at..at + tensor.size() as usize].to_vec()
-}
-
-fn floats(gguf: &Gguf, name: &str) -> Vec<f32> {
-    bytes(gguf, name).as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect()
 }
 
 /// A value as it can be compared: an array by its elements.

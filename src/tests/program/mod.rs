@@ -4,6 +4,7 @@ mod addresses;
 #[cfg(feature = "llama")]
 mod asking;
 #[cfg(target_os = "linux")]
+mod converted;
 mod ending;
 mod harness;
 mod hostile;
