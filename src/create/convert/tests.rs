@@ -196,3 +196,41 @@ fn what_cannot_be_converted_is_named() {
     }
     assert_eq!(place.blobs(), before, "nothing was made");
 }
+
+#[test]
+fn sentencepiece_s_own_file_goes_before_the_merges() {
+    let mut files = tiny_files();
+    let bytes: Vec<String> = (0..=255_u8).map(|byte| format!("<0x{byte:02X}>")).collect();
+    let mut pieces = vec![("<unk>", 0.0, 2), ("<s>", 0.0, 3), ("</s>", 0.0, 3)];
+    pieces.extend(bytes.iter().map(|byte| (byte.as_str(), 0.0, 6)));
+    pieces.extend([("<start_of_turn>", 0.0, 4), ("▁▁", 0.0, 4), ("ab", -7.5, 1)]);
+    files.insert("tokenizer.model", vocab::pieces(&pieces));
+    // a file beside it that says the same, but for the scores
+    let vocab: Value = pieces.iter().zip(0..).map(|((piece, ..), id)| ((*piece).to_owned(), json!(id))).collect();
+    let model = json!({"type": "BPE", "byte_fallback": true, "vocab": vocab, "merges": []});
+    files.insert("tokenizer.json", json!({"model": model}).to_string().into_bytes());
+    let settings = json!({"bos_token": "<s>", "eos_token": {"content": "</s>"}, "added_tokens_decoder": {
+        "259": {"content": "<start_of_turn>", "special": true}, "300": {"content": "<end_of_turn>", "special": true}}});
+    files.insert("tokenizer_config.json", settings.to_string().into_bytes());
+    for without in ["", "tokenizer.json"] {
+        files.remove(without);
+        let place = Place::new();
+        let (made, _) = place.convert(place.quantize(&files, "f16")).unwrap();
+        let at = |key: &str, id: usize| {
+            let elements = made.elements(made.get(key).unwrap().as_array().unwrap()).unwrap();
+            serde_json::to_value(&elements).unwrap()[id].clone()
+        };
+        let token = |id| {
+            let key = |name: &str| format!("tokenizer.ggml.{name}");
+            (at(&key("tokens"), id), at(&key("token_type"), id), at(&key("scores"), id))
+        };
+        assert_eq!(token(0), (json!("<unk>"), json!(2), json!(0.0)));
+        assert_eq!(token(13), (json!("<0x0A>"), json!(6), json!(0.0)));
+        assert_eq!(token(259), (json!("<start_of_turn>"), json!(3), json!(0.0)));
+        assert_eq!(token(260), (json!("  "), json!(4), json!(0.0)));
+        assert_eq!(token(261), (json!("ab"), json!(1), json!(-7.5)));
+        assert_eq!(token(300).0, json!("<end_of_turn>"));
+        let id = |key: &str| made.metadata().u64(&format!("tokenizer.ggml.{key}_token_id"));
+        assert_eq!((id("bos"), id("eos"), id("eot")), (Some(1), Some(2), Some(300)));
+    }
+}

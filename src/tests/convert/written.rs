@@ -1,6 +1,6 @@
 //! What stands in the files that are made, number by number.
 
-use hanzod::create::{CreateError, convert, create};
+use hanzod::create::{CreateError, CreateErrorKind, CreateRequest, convert, create};
 use hanzod::gguf::{Elements, Gguf, Metadata};
 use hanzod::store::{Capability, Model, Store};
 use hanzod::types::ModelName;
@@ -268,4 +268,110 @@ fn an_adapter_becomes_one_of_gguf() {
     assert_eq!(tensors(&[(a, &[2, 64]), (b, &[65, 2])]), "`blk.0.attn_q.weight.lora_b` has 65 rows for 4 heads");
     assert!(tensors(&[("model.owl.lora_A.weight", &[2, 64])]).ends_with("has no place in a model of the kind llama"));
     assert!(tensors(&[("model.norm.weight", &[64])]).ends_with("is not of a LoRA that can be converted to GGUF"));
+}
+
+/// Every value within a JSON file, put in another's place in turn.
+fn changed(text: &[u8], mut with: impl FnMut(Vec<u8>)) {
+    fn pointers(value: &Value, at: &str, found: &mut Vec<String>) {
+        let inner: Vec<(String, &Value)> = match value {
+            Value::Object(map) => {
+                map.iter().map(|(key, value)| (key.replace('~', "~0").replace('/', "~1"), value)).collect()
+            }
+            Value::Array(list) => list.iter().enumerate().map(|(place, value)| (place.to_string(), value)).collect(),
+            _ => Vec::new(),
+        };
+        found.push(at.to_owned());
+        inner.iter().for_each(|(key, value)| pointers(value, &format!("{at}/{key}"), found));
+    }
+    let whole: Value = serde_json::from_slice(text).unwrap();
+    let mut all = Vec::new();
+    pointers(&whole, "", &mut all);
+    let values = [
+        json!(null),
+        json!(0),
+        json!(-1),
+        json!(1e300),
+        json!(4_294_967_296_u64),
+        json!(u64::MAX),
+        json!("x"),
+        json!([]),
+        json!({}),
+    ];
+    for pointer in all {
+        for value in &values {
+            let mut changed = whole.clone();
+            *changed.pointer_mut(&pointer).unwrap() = value.clone();
+            with(changed.to_string().into_bytes());
+        }
+    }
+}
+
+/// What came of many attempts: none may end in a panic, and none may be anybody's fault but the files'.
+#[derive(Default)]
+struct Tally {
+    made: u32,
+    refused: u32,
+}
+
+impl Tally {
+    /// Nothing is written: what is planned is held to its form before the first byte.
+    fn attempt(&mut self, store: &Store, mut request: CreateRequest) {
+        match convert(store, &mut request, |_| false) {
+            Err(CreateError::GivenUp) => self.made += 1,
+            Err(error) => {
+                assert_eq!(error.kind(), CreateErrorKind::BadRequest, "{error}");
+                self.refused += 1;
+            }
+            Ok(()) => panic!("it was given up"),
+        }
+    }
+}
+
+#[test]
+fn no_value_in_a_model_s_files_makes_it_panic() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(folder.path()).unwrap();
+    let mut bert = with_bert();
+    bert.insert("modules.json".into(), br#"[{"type":"a.Transformer"},{"type":"a.Pooling","path":"1_P"}]"#.to_vec());
+    bert.insert("1_P/config.json".into(), br#"{"pooling_mode_cls_token":true}"#.to_vec());
+    let yarn = json!({"rope_type": "yarn", "factor": 2.0, "original_max_position_embeddings": 128});
+    let llama = with_bytes("LlamaForCausalLM", json!({"rope_scaling": yarn}));
+    let mut tally = Tally::default();
+    let mut all = |files: &Files, name: &str| {
+        changed(&files[name], |text| {
+            let mut files = files.clone();
+            files.insert(name.to_owned(), text);
+            tally.attempt(&store, request(&store, &files, "f32"));
+        });
+    };
+    ["config.json", "tokenizer.json", "tokenizer_config.json", "modules.json", "1_P/config.json"]
+        .iter()
+        .for_each(|name| all(&bert, name));
+    all(&llama, "config.json");
+    assert!(tally.made > 300 && tally.refused > 300, "{} made, {} refused", tally.made, tally.refused);
+}
+
+#[test]
+fn no_value_in_an_adapter_s_files_makes_it_panic() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(folder.path()).unwrap();
+    let llama = with_bytes("LlamaForCausalLM", json!({}));
+    let mut base = request(&store, &llama, "f32");
+    convert(&store, &mut base, |_| true).unwrap();
+    base.quantize = None;
+    let adapter = lora(&llama, false).adapter;
+    let mut tally = Tally::default();
+    let mut attempt = |name: &str, content: Vec<u8>| {
+        let mut adapter = adapter.clone();
+        adapter.insert(name.to_owned(), content);
+        tally.attempt(&store, CreateRequest { adapters: upload(&store, &adapter), ..base.clone() });
+    };
+    changed(&adapter["adapter_config.json"], |text| attempt("adapter_config.json", text));
+    let file = &adapter["adapter_model.safetensors"];
+    let length = u64::from_le_bytes(file[..8].try_into().unwrap()) as usize;
+    changed(&file[8..8 + length], |header| {
+        let file = [&(header.len() as u64).to_le_bytes()[..], &header, &file[8 + length..]].concat();
+        attempt("adapter_model.safetensors", file);
+    });
+    assert!(tally.made > 30 && tally.refused > 300, "{} made, {} refused", tally.made, tally.refused);
 }

@@ -79,5 +79,9 @@ fn gemma3(config: &Config, keys: &mut Keys<'_>) -> Result<(), CreateError> {
         keys.set("final_logit_softcapping", &cap);
     }
     keys.set("attention.sliding_window", &config.count("sliding_window")?);
+    // layers that look only so far back turn faster
+    let local = config.get("rope_parameters").and_then(|it| it.pointer("/sliding_attention/rope_theta")?.as_f64());
+    let local = local.filter(|base| *base > 0.0 && base.is_finite()).map(|base| base as f32);
+    keys.set("rope.freq_base_swa", &local.map_or_else(|| config.float_or("rope_local_base_freq", 10_000.0), Ok)?);
     decoder(config, keys)
 }

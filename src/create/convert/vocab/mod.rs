@@ -9,6 +9,8 @@ mod wordpiece;
 
 use std::collections::{HashMap, HashSet};
 
+#[cfg(test)]
+pub(super) use sentencepiece::tests::pieces;
 use serde_json::Value;
 
 use super::folder::Folder;

@@ -152,8 +152,13 @@ pub(in crate::create::convert) mod tests {
         out.extend(content);
     }
 
+    /// As [`model`], of the kind BPE, with a space put first.
+    pub(in crate::create::convert) fn pieces(pieces: &[(&str, f32, u64)]) -> Vec<u8> {
+        model(pieces, 2, true)
+    }
+
     /// A file of these pieces, with their scores and kinds.
-    pub(in crate::create::convert) fn model(pieces: &[(&str, f32, u64)], kind: u8, prefix: bool) -> Vec<u8> {
+    fn model(pieces: &[(&str, f32, u64)], kind: u8, prefix: bool) -> Vec<u8> {
         let mut file = Vec::new();
         for (text, score, kind) in pieces {
             let mut piece = Vec::new();
