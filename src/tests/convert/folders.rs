@@ -20,13 +20,15 @@ const HEAD: u64 = 16;
 const FEED: u64 = 96;
 const EXPERTS: u64 = 4;
 const LAYERS: u64 = 2;
+/// Tokens of the tiny model's tokenizer.
+const BYTE_TOKENS: u64 = 1318;
 
 /// What the classes share, and what each has over it.
 pub fn config(class: &str, more: Value) -> Value {
     let mut config = json!({
         "architectures": [class], "hidden_size": HIDDEN, "intermediate_size": FEED, "num_hidden_layers": LAYERS,
         "num_attention_heads": HEADS, "num_key_value_heads": KV_HEADS, "max_position_embeddings": 256,
-        "rms_norm_eps": 1e-5, "rope_theta": 10000.0, "hidden_act": "silu", "vocab_size": 1536,
+        "rms_norm_eps": 1e-5, "rope_theta": 10000.0, "hidden_act": "silu", "vocab_size": BYTE_TOKENS,
         "tie_word_embeddings": false, "torch_dtype": "float32",
     });
     let (into, more) = (config.as_object_mut().unwrap(), more.as_object().unwrap().clone());
@@ -100,7 +102,8 @@ pub fn random(norms_from_zero: bool) -> impl FnMut(&str, &[u64]) -> Vec<f32> {
         let norm = name.contains("norm") || name.contains("LayerNorm.weight");
         let (middle, width) = match shape {
             _ if norm => (if norms_from_zero { 0.0 } else { 1.0 }, 0.3),
-            _ if name.contains("embed") => (0.0, 1.0),
+            // Gemma's are scaled up, and would drown what the layers say
+            _ if name.contains("embed") => (0.0, if norms_from_zero { 0.1 } else { 1.0 }),
             [_, row] => (0.0, 2.5 / (*row as f32).sqrt()),
             _ => (0.0, 0.5),
         };
@@ -210,11 +213,16 @@ impl Pieces {
     }
 }
 
-/// A model of this class with a tokenizer of pieces, and more rows in the weights than it has tokens.
+/// A model of this class with a tokenizer of pieces, and a row in the weights for each of its tokens.
 pub fn with_pieces(class: &str, more: Value) -> Files {
+    with_more_rows(class, more, 0)
+}
+
+/// As [`with_pieces`], and with some more rows.
+pub fn with_more_rows(class: &str, more: Value, rows: usize) -> Files {
     let pieces = Pieces::new(120);
     let mut config = config(class, more);
-    config["vocab_size"] = json!(pieces.tokens.len() + 8);
+    config["vocab_size"] = json!(pieces.tokens.len() + 1 + rows);
     let settings = json!({"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"});
     Files::from([
         ("config.json".to_owned(), config.to_string().into_bytes()),

@@ -6,7 +6,9 @@ use hanzod::store::{Capability, Model, Store};
 use hanzod::types::ModelName;
 use serde_json::{Value, json};
 
-use super::folders::{Files, LoRa, config, lora, request, safetensors, upload, with_bert, with_bytes, with_pieces};
+use super::folders::{
+    Files, LoRa, config, lora, request, safetensors, upload, with_bert, with_bytes, with_more_rows, with_pieces,
+};
 
 struct Made {
     _folder: tempfile::TempDir,
@@ -144,7 +146,7 @@ fn gemma_s_norms_are_what_is_over_one() {
 
 #[test]
 fn pieces_have_scores_and_kinds() {
-    let files = with_pieces("Phi3ForCausalLM", json!({}));
+    let files = with_more_rows("Phi3ForCausalLM", json!({}), 8);
     let Made { gguf, .. } = &made(&files);
     let elements = |key: &str| gguf.elements(gguf.get(key).unwrap().as_array().unwrap()).unwrap();
     let Elements::String(tokens) = elements("tokenizer.ggml.tokens") else { panic!("tokens are texts") };
