@@ -87,7 +87,7 @@ impl Stored {
     fn rows(&self) -> (u64, u64) {
         match self.shape.as_slice() {
             [] => (1, 1),
-            [first, rest @ ..] if rest.is_empty() => (1, *first),
+            [only] => (1, *only),
             [first, rest @ ..] => (*first, rest.iter().product()),
         }
     }
@@ -169,7 +169,7 @@ impl Planned {
     pub(super) fn paired(mut self, heads: u64) -> Result<Self, CreateError> {
         if let Data::Stored { parts, order, .. } = &mut self.data {
             let rows = parts[0].shape.first().copied().unwrap_or(0);
-            if heads == 0 || rows == 0 || rows % heads != 0 || (rows / heads) % 2 != 0 {
+            if heads == 0 || rows == 0 || !rows.is_multiple_of(heads) || !(rows / heads).is_multiple_of(2) {
                 return Err(CreateError::Files(format!("`{}` has {rows} rows for {heads} heads", self.name)));
             }
             // a bias has a number where the others have a row
@@ -289,7 +289,11 @@ mod tests {
 
     fn written(planned: &Planned) -> Vec<f32> {
         let (mut bytes, mut count) = (Vec::new(), 0);
-        planned.write(&mut bytes, &mut |moved| Ok(count += moved)).unwrap();
+        let mut told = |moved| {
+            count += moved;
+            Ok(())
+        };
+        planned.write(&mut bytes, &mut told).unwrap();
         assert_eq!(count, bytes.len() as u64);
         let mut numbers = Vec::new();
         planned.to.read(&bytes, &mut numbers);

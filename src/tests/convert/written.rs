@@ -350,7 +350,7 @@ fn no_value_in_a_model_s_files_makes_it_panic() {
         .iter()
         .for_each(|name| all(&bert, name));
     all(&llama, "config.json");
-    assert!(tally.made > 300 && tally.refused > 300, "{} made, {} refused", tally.made, tally.refused);
+    assert!(tally.made > 100 && tally.refused > 300, "{} made, {} refused", tally.made, tally.refused);
 }
 
 #[test]

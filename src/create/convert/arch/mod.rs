@@ -17,6 +17,9 @@ use crate::gguf::{Field, GgufWriter};
 /// Names in safetensors and in GGUF.
 type Names = &'static [(&'static str, &'static str)];
 
+/// Tensors by their names that are made of numbers in `config.json`.
+pub(super) type Made = Vec<(&'static str, Vec<f32>)>;
+
 pub(super) struct Architecture {
     /// Names of classes in transformers.
     classes: &'static [&'static str],
@@ -40,7 +43,7 @@ pub(super) struct Architecture {
     pub(super) defaults: &'static [(&'static str, f64)],
     describe: fn(&Config, &mut Keys<'_>) -> Result<(), CreateError>,
     /// Tensors that are in no file.
-    pub(super) made: fn(&Config) -> Result<Vec<(&'static str, Vec<f32>)>, CreateError>,
+    pub(super) made: fn(&Config) -> Result<Made, CreateError>,
 }
 
 const ALL: [&Architecture; 10] = [

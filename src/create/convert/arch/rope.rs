@@ -4,7 +4,7 @@ use std::f32::consts::PI;
 
 use serde_json::Value;
 
-use super::Keys;
+use super::{Keys, Made};
 use crate::create::CreateError;
 use crate::create::convert::config::Config;
 use crate::create::safetensors::bad;
@@ -90,7 +90,7 @@ pub(super) fn describe(config: &Config, keys: &mut Keys<'_>) -> Result<(), Creat
 }
 
 /// Llama 3's stretching: what turns slowly is slowed, what turns fast is left, and between them it goes over smoothly.
-pub(super) fn llama3(config: &Config) -> Result<Vec<(&'static str, Vec<f32>)>, CreateError> {
+pub(super) fn llama3(config: &Config) -> Result<Made, CreateError> {
     let rope = Rope::of(config);
     if rope.kind != "llama3" {
         return long(config);
@@ -116,7 +116,7 @@ pub(super) fn llama3(config: &Config) -> Result<Vec<(&'static str, Vec<f32>)>, C
 }
 
 /// Phi's stretching: a divisor for each pair, for long texts and for short ones.
-pub(super) fn long(config: &Config) -> Result<Vec<(&'static str, Vec<f32>)>, CreateError> {
+pub(super) fn long(config: &Config) -> Result<Made, CreateError> {
     let rope = Rope::of(config);
     if !matches!(rope.kind, "longrope" | "su") {
         return Ok(Vec::new());
