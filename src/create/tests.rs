@@ -6,7 +6,7 @@ use super::*;
 use crate::store::Capability;
 use crate::types::{Message, ModelName};
 
-const TEMPLATE: &str = "{{ .System }}|{{ .Prompt }}|{{ .Response }}";
+pub(super) const TEMPLATE: &str = "{{ .System }}|{{ .Prompt }}|{{ .Response }}";
 
 pub(super) struct Place {
     _folder: tempfile::TempDir,
@@ -346,7 +346,7 @@ fn from_a_safetensors_folder() {
 }
 
 /// A GGUF file of these metadata and one small tensor.
-fn head(texts: &[(&str, &str)], numbers: &[(&str, u16)]) -> Vec<u8> {
+pub(super) fn head(texts: &[(&str, &str)], numbers: &[(&str, u16)]) -> Vec<u8> {
     let mut file = b"GGUF\x03\0\0\0".to_vec();
     let text = |file: &mut Vec<u8>, text: &str| {
         file.extend_from_slice(&(text.len() as u64).to_le_bytes());

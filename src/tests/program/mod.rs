@@ -10,6 +10,7 @@ mod durable;
 mod ending;
 mod harness;
 mod hostile;
+mod killed;
 mod models;
 #[cfg(all(feature = "llama", target_os = "linux"))]
 mod runners;
