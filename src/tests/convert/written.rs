@@ -288,17 +288,7 @@ fn changed(text: &[u8], mut with: impl FnMut(Vec<u8>)) {
     let whole: Value = serde_json::from_slice(text).unwrap();
     let mut all = Vec::new();
     pointers(&whole, "", &mut all);
-    let values = [
-        json!(null),
-        json!(0),
-        json!(-1),
-        json!(1e300),
-        json!(4_294_967_296_u64),
-        json!(u64::MAX),
-        json!("x"),
-        json!([]),
-        json!({}),
-    ];
+    let values = [json!(null), json!(0), json!(1e300), json!(u64::MAX), json!("x"), json!([])];
     for pointer in all {
         for value in &values {
             let mut changed = whole.clone();
