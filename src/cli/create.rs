@@ -130,9 +130,8 @@ impl Files<'_> {
         let files = model_files(path)?;
         anyhow::ensure!(!files.is_empty(), "no Modelfile or safetensors files found");
         let mut uploaded = BTreeMap::new();
-        for file in files {
+        for (name, file) in files {
             let digest = self.upload(&file).await?;
-            let name = file.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
             uploaded.insert(name, digest);
         }
         Ok(uploaded)
@@ -156,28 +155,38 @@ impl Files<'_> {
     }
 }
 
-/// The files a model is made of: the file itself, a folder's GGUFs if it has no safetensors, or its safetensors and what
-/// stands beside them.
-fn model_files(path: &Path) -> anyhow::Result<Vec<PathBuf>> {
+/// The files a model or an adapter is made of, and their names: the file itself, a folder's GGUFs if it has no
+/// safetensors, or its safetensors and what stands beside them or describes its parts one folder down.
+fn model_files(path: &Path) -> anyhow::Result<Vec<(String, PathBuf)>> {
+    let name = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     if path.is_file() {
-        return Ok(vec![path.to_owned()]);
+        return Ok(vec![(name(path), path.to_owned())]);
     }
-    let read = || format!("cannot read `{}`", path.display());
-    let mut files: Vec<PathBuf> = Vec::new();
-    for entry in std::fs::read_dir(path).with_context(read)? {
-        let file = entry.with_context(read)?.path();
-        if file.is_file() {
-            files.push(file);
-        }
+    let (mut files, mut inner): (Vec<_>, Vec<_>) =
+        entries(path)?.into_iter().map(|path| (name(&path), path)).partition(|(_, path)| path.is_file());
+    let ends = |file: &str, ending: &str| file.ends_with(ending);
+    if !files.iter().any(|(file, _)| ends(file, ".safetensors")) {
+        files.retain(|(file, _)| ends(file, ".gguf"));
+        return Ok(files);
     }
-    files.sort();
-    let ends = |file: &Path, ending: &str| file.to_string_lossy().ends_with(ending);
-    if files.iter().any(|file| ends(file, ".safetensors")) {
-        files.retain(|file| FOLDER_ENDINGS.iter().any(|ending| ends(file, ending)));
-    } else {
-        files.retain(|file| ends(file, ".gguf"));
+    files.retain(|(file, _)| FOLDER_ENDINGS.iter().any(|ending| ends(file, ending)));
+    inner.retain(|(folder, path)| path.is_dir() && !folder.starts_with('.'));
+    for (folder, path) in inner {
+        let files_there = entries(&path)?.into_iter().filter(|path| path.is_file() && ends(&name(path), ".json"));
+        files.extend(files_there.map(|path| (format!("{folder}/{}", name(&path)), path)));
     }
     Ok(files)
+}
+
+/// What is in a folder, sorted.
+fn entries(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
+    let read = || format!("cannot read `{}`", folder.display());
+    let mut entries = Vec::new();
+    for entry in std::fs::read_dir(folder).with_context(read)? {
+        entries.push(entry.with_context(read)?.path());
+    }
+    entries.sort();
+    Ok(entries)
 }
 
 fn hash(path: &Path) -> anyhow::Result<Digest> {
@@ -200,16 +209,19 @@ mod tests {
     #[test]
     fn a_folder_s_safetensors_go_before_its_ggufs() {
         let folder = tempfile::tempdir().unwrap();
-        let names = |path: &Path| -> Vec<String> {
-            let files = model_files(path).unwrap().into_iter();
-            files.map(|file| file.file_name().unwrap().to_string_lossy().into_owned()).collect()
-        };
+        let names =
+            |path: &Path| -> Vec<String> { model_files(path).unwrap().into_iter().map(|(name, _)| name).collect() };
         for name in ["a.gguf", "README.md", "config.json"] {
             std::fs::write(folder.path().join(name), b"x").unwrap();
         }
         assert_eq!(names(folder.path()), ["a.gguf"]);
         std::fs::write(folder.path().join("model.safetensors"), b"x").unwrap();
-        assert_eq!(names(folder.path()), ["config.json", "model.safetensors"]);
+        for inner in ["1_Pooling", ".cache"] {
+            std::fs::create_dir(folder.path().join(inner)).unwrap();
+            std::fs::write(folder.path().join(inner).join("config.json"), b"x").unwrap();
+        }
+        std::fs::write(folder.path().join("1_Pooling/model.safetensors"), b"x").unwrap();
+        assert_eq!(names(folder.path()), ["config.json", "model.safetensors", "1_Pooling/config.json"]);
         assert_eq!(hash(&folder.path().join("a.gguf")).unwrap(), Digest::of(b"x"));
     }
 }

@@ -51,6 +51,9 @@ pub enum CreateError {
     /// What was asked for in `quantize` was not done, or something else was.
     #[error("the weights are {from} and were not quantized to {to}")]
     NotQuantized { from: &'static str, to: &'static str },
+    /// Nobody waits for the model any more.
+    #[error("the client has gone")]
+    GivenUp,
     #[error(transparent)]
     Store(#[from] StoreError),
 }
@@ -68,9 +71,11 @@ impl CreateError {
         match self {
             Self::FromNotFound(_) => CreateErrorKind::NotFound,
             // Ollama finds these while it works, and answers as for any failure
-            Self::Store(_) | Self::QuantizationType(_) | Self::Quantized | Self::NotQuantized { .. } => {
-                CreateErrorKind::Internal
-            }
+            Self::Store(_)
+            | Self::GivenUp
+            | Self::QuantizationType(_)
+            | Self::Quantized
+            | Self::NotQuantized { .. } => CreateErrorKind::Internal,
             Self::Gguf { source, .. } if !source.is_bad_file() => CreateErrorKind::Internal,
             _ => CreateErrorKind::BadRequest,
         }

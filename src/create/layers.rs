@@ -23,6 +23,13 @@ impl<'a> Layers<'a> {
         self.layers.push((layer, event));
     }
 
+    /// Adds a layer whose blob was made for this model.
+    pub(super) fn made(&mut self, layer: Descriptor) {
+        self.pins.push(self.store.pin(layer.digest));
+        let event = CreateEvent::CreatingLayer(layer.digest);
+        self.layers.push((layer, event));
+    }
+
     /// Adds a layer of this content, unless one of its kind has the same.
     pub(super) fn write(&mut self, kind: MediaType, content: &[u8]) -> Result<(), CreateError> {
         if self.of(&kind).any(|layer| layer.digest == Digest::of(content)) {

@@ -1,11 +1,13 @@
 //! Floor 2: making a model out of another one, or out of files that were uploaded.
 //!
-//! Weights are checked and then kept as they came: a blob's digest does not change, and nothing is converted. Where another
-//! quantisation is asked for, the caller has it made first: [`quantizations`] says of what. Everything here blocks.
+//! Weights are checked and then kept as they came: a blob's digest does not change. Where safetensors must become GGUF the
+//! caller has them converted first ([`convert`]), and then quantised where that is asked for: [`quantizations`] says of
+//! what. Everything here blocks.
 //!
 //! Invariant: all that was asked is checked before anything is written, and the model appears, whole, with its
 //! manifest.
 
+mod convert;
 mod detected;
 mod error;
 mod layers;
@@ -17,6 +19,7 @@ mod weights;
 #[cfg(test)]
 mod tests;
 
+pub use convert::{Conversion, Converted, convert};
 pub use error::{CreateError, CreateErrorKind};
 pub use quantize::{NO_DIGEST, Quantization, Quantized, quantizations};
 pub use request::{CreateFile, CreateInfo, CreateRequest, Remote};
@@ -94,7 +97,15 @@ pub fn create(
             layers.remove(&kind);
         }
     }
-    given.layers.into_iter().for_each(|layer| layers.add(layer));
+    if given.layers.iter().any(|layer| layer.media_type == MediaType::Model) {
+        layers.remove(&MediaType::File);
+    }
+    for layer in given.layers {
+        match request.is_converted(&layer.digest) {
+            true => layers.made(layer),
+            false => layers.add(layer),
+        }
+    }
     quantized.into_iter().for_each(|layer| layers.substitute(layer));
     write_texts(&mut layers, &request, base.as_ref().map(|base| &base.parameters))?;
     if let Some(Named { name, .. }) = detected {
@@ -228,7 +239,15 @@ impl Given {
             drafts: drafts.iter().map(|draft| draft.gguf.path().to_owned()).collect(),
             chat: models.first().and_then(|gguf| weights::chat_texts(gguf)),
             draft_type: drafts.first().map(|draft| draft.gguf.file_type().to_owned()),
-            events: vec![CreateEvent::ParsingGguf; files.len() + adapters.len() + drafts.len()],
+            // what was converted here needs no look
+            events: vec![
+                CreateEvent::ParsingGguf;
+                [&files, &adapters, &drafts]
+                    .into_iter()
+                    .flatten()
+                    .filter(|file| !request.is_converted(file.file.digest()))
+                    .count()
+            ],
             layers,
         })
     }
@@ -279,6 +298,10 @@ fn config(request: &CreateRequest, base: Option<&Model>, facts: &Facts) -> Model
             text.clone_into(place);
         }
     };
+    if facts.format == "gguf" && config.model_format == "safetensors" {
+        // GGUF weights can be asked what they can do
+        config.capabilities.clear();
+    }
     set(&mut config.model_format, facts.format);
     set(&mut config.model_family, info.model_family.as_deref().unwrap_or(&facts.family));
     if !facts.families.is_empty() {

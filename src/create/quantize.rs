@@ -118,7 +118,7 @@ struct Need {
 }
 
 /// An empty word asks for nothing.
-fn asked(quantize: &Option<String>) -> Option<&str> {
+pub(super) fn asked(quantize: &Option<String>) -> Option<&str> {
     quantize.as_deref().filter(|text| !text.is_empty())
 }
 
@@ -145,18 +145,23 @@ fn needs(request: &CreateRequest, given: &Given) -> Result<Vec<Need>, CreateErro
 
 /// From which type to which the weights must go; `None` when they are what is asked for.
 fn step(wanted: &str, have: &str) -> Result<Option<(FileType, FileType)>, CreateError> {
-    let unsupported = || CreateError::QuantizationType(wanted.to_owned());
-    let to = FileType::parse(wanted).ok_or_else(unsupported)?;
-    if have == to.name() {
+    if FileType::parse(wanted).is_some_and(|to| to.name() == have) {
         return Ok(None);
     }
-    match to.making() {
-        Making::Plain => {}
-        Making::Matrix => return Err(CreateError::Matrix(to.name())),
-        Making::Never => return Err(unsupported()),
-    }
+    let to = target(wanted)?;
     let from = FileType::parse(have).filter(|from| from.is_full_precision()).ok_or(CreateError::Quantized)?;
     Ok(Some((from, to)))
+}
+
+/// The type that is asked for, if it can be made.
+pub(super) fn target(wanted: &str) -> Result<FileType, CreateError> {
+    let unsupported = || CreateError::QuantizationType(wanted.to_owned());
+    let to = FileType::parse(wanted).ok_or_else(unsupported)?;
+    match to.making() {
+        Making::Plain => Ok(to),
+        Making::Matrix => Err(CreateError::Matrix(to.name())),
+        Making::Never => Err(unsupported()),
+    }
 }
 
 #[cfg(test)]

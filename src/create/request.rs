@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use super::{CreateError, Quantized};
+use super::{Converted, CreateError, Quantized};
 use crate::store::is_clean_path;
 use crate::types::{Digest, Message, ModelName};
 
@@ -31,6 +31,8 @@ pub struct CreateRequest {
     pub draft_quantize: Option<String>,
     /// What was made of [`quantizations`](super::quantizations).
     pub quantized: Vec<Quantized>,
+    /// What [`convert`](super::convert()) made of the files.
+    pub converted: Vec<Converted>,
 }
 
 impl CreateRequest {
@@ -55,7 +57,12 @@ impl CreateRequest {
             quantize: None,
             draft_quantize: None,
             quantized: Vec::new(),
+            converted: Vec::new(),
         }
+    }
+
+    pub(super) fn is_converted(&self, digest: &Digest) -> bool {
+        self.converted.iter().any(|made| made.digest() == digest)
     }
 }
 

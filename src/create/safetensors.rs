@@ -16,7 +16,7 @@ use crate::store::{Store, StoreError};
 /// Bytes of a header; a thousand tensors take some 100 kB.
 const HEADER: u64 = 32 << 20;
 /// Bytes of a JSON file that is read here.
-const JSON: u64 = 64 << 20;
+pub(super) const JSON: u64 = 64 << 20;
 
 /// Checks the files and tells what they say.
 pub(super) fn facts_of(store: &Store, files: &[CreateFile]) -> Result<Facts, CreateError> {
@@ -37,7 +37,7 @@ pub(super) fn facts_of(store: &Store, files: &[CreateFile]) -> Result<Facts, Cre
 
     let mut tensors = Vec::new();
     for file in files.iter().filter(|file| file.path().ends_with(".safetensors")) {
-        tensors.append(&mut read_header(store, file)?);
+        tensors.extend(Header::read(store, file)?.tensors.into_values());
     }
     // what describes the text side of a model that also sees
     let text = config.get("text_config").filter(|text| text.is_object()).unwrap_or(&config);
@@ -67,11 +67,11 @@ fn capabilities(config: &Value, files: &[CreateFile]) -> Vec<String> {
     told.into_iter().filter(|(_, told)| *told).map(|(name, _)| name.to_owned()).collect()
 }
 
-fn has(files: &[CreateFile], path: &str) -> bool {
+pub(super) fn has(files: &[CreateFile], path: &str) -> bool {
     files.iter().any(|file| file.path() == path)
 }
 
-fn bad<T>(why: String) -> Result<T, CreateError> {
+pub(super) fn bad<T>(why: String) -> Result<T, CreateError> {
     Err(CreateError::Files(why))
 }
 
@@ -80,7 +80,7 @@ fn is_pickle(path: &str) -> bool {
 }
 
 /// The content of a JSON file; `None` when it is not among the files.
-fn json(store: &Store, files: &[CreateFile], path: &str) -> Result<Option<Value>, CreateError> {
+pub(super) fn json(store: &Store, files: &[CreateFile], path: &str) -> Result<Option<Value>, CreateError> {
     let Some(file) = files.iter().find(|file| file.path() == path) else {
         return Ok(None);
     };
@@ -103,9 +103,10 @@ fn check_index(store: &Store, files: &[CreateFile]) -> Result<(), CreateError> {
 }
 
 #[derive(Deserialize)]
-struct Tensor {
-    dtype: String,
-    shape: Vec<u64>,
+pub(super) struct Tensor {
+    pub(super) dtype: String,
+    /// Outermost dimension first.
+    pub(super) shape: Vec<u64>,
     data_offsets: [u64; 2],
 }
 
@@ -124,46 +125,67 @@ impl Tensor {
             _ => return None,
         })
     }
+
+    /// Where its bytes begin, from the start of the file's data.
+    pub(super) fn begin(&self) -> u64 {
+        self.data_offsets[0]
+    }
 }
 
-/// Reads the header, and holds each tensor to the bytes that are there.
-fn read_header(store: &Store, file: &CreateFile) -> Result<Vec<Tensor>, CreateError> {
-    let path = store.blobs().path(file.digest());
-    let size = store.blobs().size(file.digest()).ok_or(StoreError::MissingBlob(*file.digest()))?;
-    let wrong = |why: &str| CreateError::Files(format!("`{}` is not a sound safetensors file: {why}", file.path()));
-    let mut reader = File::open(&path).map_err(StoreError::io("open", &path))?;
-    let failed = |error: io::Error| match error.kind() {
-        io::ErrorKind::UnexpectedEof => wrong("it is cut short"),
-        _ => StoreError::io("read", &path)(error).into(),
-    };
-    let mut length = [0; 8];
-    reader.read_exact(&mut length).map_err(failed)?;
-    let length = u64::from_le_bytes(length);
-    let Some(room) = size.checked_sub(8).and_then(|left| left.checked_sub(length)) else {
-        return Err(wrong("its header is longer than the file"));
-    };
-    if length > HEADER {
-        return Err(wrong("its header is too long"));
-    }
-    let mut header = Vec::new();
-    reader.take(length).read_to_end(&mut header).map_err(failed)?;
-    let entries: BTreeMap<String, Box<RawValue>> =
-        serde_json::from_slice(&header).map_err(|error| wrong(&format!("its header is not JSON: {error}")))?;
-    let mut tensors = Vec::new();
-    for (name, entry) in entries.iter().filter(|(name, _)| *name != "__metadata__") {
-        let tensor: Tensor =
-            serde_json::from_str(entry.get()).map_err(|error| wrong(&format!("tensor `{name}`: {error}")))?;
-        let Some(width) = tensor.width() else {
-            return Err(wrong(&format!("tensor `{name}` has the unknown type {}", tensor.dtype)));
+/// What stands at the head of a safetensors file.
+///
+/// Invariant: every tensor has as many bytes as its shape takes, inside the file, and together they have no more than it.
+pub(super) struct Header {
+    pub(super) tensors: BTreeMap<String, Tensor>,
+    /// Where the tensors' data begins.
+    pub(super) data: u64,
+}
+
+impl Header {
+    pub(super) fn read(store: &Store, file: &CreateFile) -> Result<Self, CreateError> {
+        let path = store.blobs().path(file.digest());
+        let size = store.blobs().size(file.digest()).ok_or(StoreError::MissingBlob(*file.digest()))?;
+        let wrong = |why: &str| CreateError::Files(format!("`{}` is not a sound safetensors file: {why}", file.path()));
+        let mut reader = File::open(&path).map_err(StoreError::io("open", &path))?;
+        let failed = |error: io::Error| match error.kind() {
+            io::ErrorKind::UnexpectedEof => wrong("it is cut short"),
+            _ => StoreError::io("read", &path)(error).into(),
         };
-        let [begin, end] = tensor.data_offsets;
-        let bytes = tensor.elements().and_then(|elements| elements.checked_mul(width));
-        if end > room || end.checked_sub(begin).is_none_or(|have| Some(have) != bytes) {
-            return Err(wrong(&format!("tensor `{name}` does not fit its place in the file")));
+        let mut length = [0; 8];
+        reader.read_exact(&mut length).map_err(failed)?;
+        let length = u64::from_le_bytes(length);
+        let Some(room) = size.checked_sub(8).and_then(|left| left.checked_sub(length)) else {
+            return Err(wrong("its header is longer than the file"));
+        };
+        if length > HEADER {
+            return Err(wrong("its header is too long"));
         }
-        tensors.push(tensor);
+        let mut header = Vec::new();
+        reader.take(length).read_to_end(&mut header).map_err(failed)?;
+        let mut entries: BTreeMap<String, Box<RawValue>> =
+            serde_json::from_slice(&header).map_err(|error| wrong(&format!("its header is not JSON: {error}")))?;
+        entries.remove("__metadata__");
+        let mut tensors = BTreeMap::new();
+        let mut whole = 0_u64;
+        for (name, entry) in entries {
+            let tensor: Tensor =
+                serde_json::from_str(entry.get()).map_err(|error| wrong(&format!("tensor `{name}`: {error}")))?;
+            let Some(width) = tensor.width() else {
+                return Err(wrong(&format!("tensor `{name}` has the unknown type {}", tensor.dtype)));
+            };
+            let [begin, end] = tensor.data_offsets;
+            let bytes = tensor.elements().and_then(|elements| elements.checked_mul(width));
+            if end > room || end.checked_sub(begin).is_none_or(|have| Some(have) != bytes) {
+                return Err(wrong(&format!("tensor `{name}` does not fit its place in the file")));
+            }
+            whole = whole.saturating_add(end - begin);
+            tensors.insert(name, tensor);
+        }
+        if whole > room {
+            return Err(wrong("its tensors lie on each other's data"));
+        }
+        Ok(Self { tensors, data: 8 + length })
     }
-    Ok(tensors)
 }
 
 /// Weights of so many bits lie packed in 32-bit words.

@@ -10,7 +10,7 @@ pub(super) const TEMPLATE: &str = "{{ .System }}|{{ .Prompt }}|{{ .Response }}";
 
 pub(super) struct Place {
     _folder: tempfile::TempDir,
-    store: Store,
+    pub(super) store: Store,
 }
 
 pub(super) fn tiny(path: &str) -> Vec<u8> {
@@ -56,7 +56,7 @@ impl Place {
         self.store.model(&ModelName::parse(name).unwrap()).unwrap()
     }
 
-    fn blobs(&self) -> usize {
+    pub(super) fn blobs(&self) -> usize {
         self.store.blobs().list().len()
     }
 }

@@ -16,7 +16,7 @@ const COUNT: u64 = 65_536;
 const NAME: u64 = 1024;
 const DIMENSIONS: u32 = 4;
 /// The alignment of files that do not tell theirs.
-const ALIGNMENT: u64 = 32;
+pub(super) const ALIGNMENT: u64 = 32;
 /// Bytes that the shortest entry and the shortest tensor take.
 const LEAST: u64 = 12;
 

@@ -1,4 +1,4 @@
-//! The GGUF file format: a reader of our own that trusts nothing it reads.
+//! The GGUF file format: a reader of our own that trusts nothing it reads, and a writer.
 //!
 //! Every GGUF passes here before an engine sees it. Big arrays (vocabularies) stay in the file until someone asks.
 
@@ -9,6 +9,7 @@ mod metadata;
 mod source;
 mod tensor;
 mod value;
+mod write;
 
 #[cfg(test)]
 mod tests;
@@ -18,6 +19,7 @@ pub use file_type::{FileType, Making, file_type_name, parameter_size};
 pub use metadata::{GgufKind, Metadata};
 pub use tensor::{Tensor, TensorType};
 pub use value::{Array, Elements, Value, ValueType};
+pub use write::{Field, GgufWriter};
 
 use std::fs::File;
 use std::io;

@@ -55,6 +55,10 @@ const TYPES: [TensorType; 35] = [
 ];
 
 impl TensorType {
+    pub const F32: Self = TYPES[0];
+    pub const F16: Self = TYPES[1];
+    pub const BF16: Self = TYPES[28];
+
     pub(super) fn of_id(id: u32) -> Option<Self> {
         TYPES.into_iter().find(|kind| kind.id == id)
     }

@@ -38,6 +38,11 @@ impl ValueType {
         BY_ID.get(usize::try_from(id).ok()?).copied()
     }
 
+    /// The number of this type in a file: its place in the list.
+    pub(super) fn id(self) -> u32 {
+        self as u32
+    }
+
     /// Bytes of one value; `None` where they differ.
     fn size(self) -> Option<u64> {
         match self {

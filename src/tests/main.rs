@@ -1,5 +1,6 @@
 //! The integration tests, in one binary: rooms together, the real program, real models.
 
+mod convert;
 mod engine;
 mod house;
 mod ollama;

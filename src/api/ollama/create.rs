@@ -16,7 +16,10 @@ use crate::api::extract::Ollama;
 use crate::api::names::{self, Base};
 use crate::api::progress::respond;
 use crate::api::stream::Pieces;
-use crate::create::{CreateError, CreateFile, CreateInfo, CreateRequest, create as make, quantizations};
+use crate::create::{
+    Conversion, CreateError, CreateFile, CreateInfo, CreateRequest, NO_DIGEST, convert as convert_files,
+    create as make, quantizations,
+};
 use crate::prompt::go_prompt::GoPrompt;
 use crate::pull::Source;
 use crate::store::{Store, StoreError};
@@ -54,6 +57,17 @@ fn run(state: AppState, name: ModelName, request: wire::CreateRequest) -> Pieces
                 }
             }
         }
+        let (told, mut progress) = mpsc::unbounded_channel();
+        let store = state.store.clone();
+        let work = tokio::task::spawn_blocking(move || {
+            // when the client has gone nobody listens, and the work ends
+            let converted = convert_files(&store, &mut request, |done| told.send(conversion(done)).is_ok());
+            converted.map(|()| request).map_err(|error| in_ollamas_words(&store, error))
+        });
+        while let Some(progress) = progress.recv().await {
+            yield progress;
+        }
+        let mut request = work.await.map_err(ApiError::internal)??;
         let (store, checked) = (state.store.clone(), request.clone());
         let check = tokio::task::spawn_blocking(move || {
             let mut told = Vec::new();
@@ -125,6 +139,10 @@ fn convert_request(name: ModelName, request: wire::CreateRequest) -> Result<Crea
         requires: request.requires,
         ..CreateRequest::new(name)
     })
+}
+
+fn conversion(done: Conversion) -> Progress {
+    Progress { status: done.to_string(), digest: NO_DIGEST.to_owned(), total: done.total, completed: done.completed }
 }
 
 /// There is no such name. (One that is broken is an error of its own.)

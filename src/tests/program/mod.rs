@@ -4,6 +4,7 @@ mod addresses;
 #[cfg(feature = "llama")]
 mod asking;
 mod certificates;
+mod converted;
 #[cfg(target_os = "linux")]
 mod durable;
 #[cfg(target_os = "linux")]
