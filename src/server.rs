@@ -17,6 +17,7 @@ use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 use tower::ServiceExt as _;
 
 use crate::api::{self, AppState, Hosts, ListCache, ModelCache, Origins};
@@ -32,6 +33,8 @@ use crate::store::{Store, StoreError};
 const GRACE: Duration = Duration::from_secs(30);
 /// A client that has not sent its request's head by then is given up.
 const HEAD: Duration = Duration::from_secs(60);
+/// Between two looks for files that may go.
+const HOUR: Duration = Duration::from_secs(60 * 60);
 /// Models resident at once when nobody says.
 const MAX_LOADED: usize = 3;
 
@@ -138,8 +141,9 @@ pub async fn serve(config: Config, only: Vec<Endpoint>) -> Result<(), ServerErro
         // The line that scripts wait for. They need not read on.
         writeln!(std::io::stderr(), "hanzod is listening on http://{address}").ok();
     }
+    let mut sweeping = JoinSet::new();
     if !config.no_prune {
-        sweep(state.store.clone());
+        sweeping.spawn(sweep(state.store.clone()));
     }
 
     let (stop, stopped) = watch::channel(false);
@@ -199,14 +203,17 @@ async fn listen(endpoint: &Endpoint) -> Result<(TcpListener, SocketAddr), Server
     Ok((listener, address))
 }
 
-/// Removes old files that nothing names, behind the server's back.
-fn sweep(store: Store) {
-    tokio::task::spawn_blocking(move || {
-        let freed = store.sweep();
+/// Removes old files that nothing names, behind the server's back: now and every hour.
+async fn sweep(store: Store) {
+    let mut hours = tokio::time::interval(HOUR);
+    loop {
+        hours.tick().await;
+        let store = store.clone();
+        let freed = tokio::task::spawn_blocking(move || store.sweep()).await.unwrap_or(0);
         if freed > 0 {
             tracing::info!(freed_bytes = freed, "files that no model uses were removed");
         }
-    });
+    }
 }
 
 async fn accept(

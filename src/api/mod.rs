@@ -7,6 +7,7 @@ mod anthropic;
 mod embed;
 mod error;
 mod extract;
+mod hanzod;
 mod id;
 mod listed;
 mod middleware;
@@ -77,6 +78,8 @@ pub fn router(state: AppState) -> Router {
         ("/api/experimental/web_search", post(ollama::ops::web_search)),
         ("/api/experimental/web_fetch", post(ollama::ops::web_fetch)),
         ("/api/experimental/model-recommendations", get(ollama::ops::recommendations)),
+        ("/api/hanzod/df", get(hanzod::store::df)),
+        ("/api/hanzod/prune", post(hanzod::store::prune)),
         ("/v1/chat/completions", post(openai::chat::chat)),
         ("/v1/completions", post(openai::completions::completions)),
         ("/v1/embeddings", post(openai::embeddings::embeddings)),

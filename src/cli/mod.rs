@@ -10,6 +10,7 @@ mod progress;
 mod repl;
 mod run;
 mod show;
+mod store;
 mod table;
 mod words;
 
@@ -54,6 +55,10 @@ enum Command {
     Rm(models::Rm),
     /// Give a model a second name
     Cp(models::Cp),
+    /// Tell what takes the room on disk
+    Df(store::Df),
+    /// Remove what no model uses: unused blobs, downloads that nobody went on with
+    Prune(store::Prune),
     /// Make a model from a Modelfile
     Create(create::Create),
     /// One loaded model; the server starts these itself
@@ -118,6 +123,8 @@ impl Cli {
                     Command::Stop(stop) => stop.execute(&client).await,
                     Command::Rm(rm) => rm.execute(&client).await,
                     Command::Cp(cp) => cp.execute(&client).await,
+                    Command::Df(df) => df.execute(&client).await,
+                    Command::Prune(prune) => prune.execute(&client).await,
                     Command::Create(create) => create.execute(&client).await,
                     Command::Serve(_) | Command::Runner => Ok(()),
                 }

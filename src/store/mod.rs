@@ -9,25 +9,31 @@
 mod blobs;
 mod config;
 mod details;
+mod df;
 mod error;
 mod gc;
 mod heads;
 mod layout;
+mod loose;
 mod manifest;
 mod messages;
 mod model;
 pub mod modelfile;
+mod prune;
 mod tags;
 mod view;
 
 pub use blobs::{Blobs, Ingest, IngestFile, Partial};
 pub use config::ModelConfig;
 pub use details::{Capability, ModelDetails};
+pub use df::{ModelUsage, Usage};
 pub use error::StoreError;
 pub use gc::Pin;
 pub use layout::Layout;
+pub use loose::{Loose, LooseKind};
 pub use manifest::{Descriptor, Manifest, MediaType};
 pub use model::{Model, ModelFormat};
+pub use prune::{PruneRules, Pruned};
 pub use tags::{Tag, Tags};
 
 pub(crate) use messages::to_bytes as message_layer;

@@ -3,6 +3,7 @@
 mod engine;
 mod house;
 mod ollama;
+mod own;
 mod program;
 mod registry;
 mod spec;

@@ -8,7 +8,7 @@ use super::CONTRACT;
 
 /// The route table of the specification. The program's own is held against it as far as it stands; once it is whole, this
 /// one can go.
-const ROUTES: [(&str, &str); 32] = [
+const ROUTES: [(&str, &str); 34] = [
     ("GET", "/"),
     ("HEAD", "/"),
     ("GET", "/api/version"),
@@ -41,6 +41,8 @@ const ROUTES: [(&str, &str); 32] = [
     ("GET", "/v1/models"),
     ("GET", "/v1/models/{model}"),
     ("POST", "/v1/messages"),
+    ("GET", "/api/hanzod/df"),
+    ("POST", "/api/hanzod/prune"),
 ];
 
 /// Routes of Ollama's that hanzod does not answer yet; neither table has them.

@@ -1,0 +1,3 @@
+//! Routes of our own, for what a person does with a store beyond pulling and deleting.
+
+pub mod store;

@@ -1,0 +1,3 @@
+//! Our own routes, by the router.
+
+mod store;

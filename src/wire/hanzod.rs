@@ -1,0 +1,69 @@
+//! Our own routes under `/api/hanzod`: what takes the room, what is damaged, models in and out.
+
+use serde::Serialize;
+
+use crate::wire::go_json::decode_struct;
+
+/// What takes the room, in bytes.
+#[derive(Clone, Debug, Serialize)]
+pub struct Room {
+    pub models: Vec<ModelRoom>,
+    pub used: u64,
+    pub shared: u64,
+    pub linked: u64,
+    pub loose: Vec<LooseFile>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unsure: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub disk: Option<Disk>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub struct ModelRoom {
+    pub name: String,
+    pub digest: String,
+    pub size: u64,
+    pub own: u64,
+    #[serde(skip_serializing_if = "is_none")]
+    pub missing: usize,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub struct LooseFile {
+    pub kind: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub digest: Option<String>,
+    pub size: u64,
+    pub modified_at: String,
+    pub held: bool,
+}
+
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Disk {
+    pub size: u64,
+    pub free: u64,
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct PruneRequest {
+    pub partials_older_than: String,
+    pub dry_run: bool,
+}
+
+decode_struct!(PruneRequest as "api" "PruneRequest" {
+    "partials_older_than" => partials_older_than,
+    "dry_run" => dry_run,
+});
+
+#[derive(Clone, Debug, Serialize)]
+pub struct PruneResponse {
+    pub removed: Vec<LooseFile>,
+    pub freed: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kept: Option<&'static str>,
+    pub dry_run: bool,
+}
+
+fn is_none(count: &usize) -> bool {
+    *count == 0
+}
