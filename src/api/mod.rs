@@ -80,6 +80,7 @@ pub fn router(state: AppState) -> Router {
         ("/api/experimental/model-recommendations", get(ollama::ops::recommendations)),
         ("/api/hanzod/df", get(hanzod::store::df)),
         ("/api/hanzod/prune", post(hanzod::store::prune)),
+        ("/api/hanzod/verify", post(hanzod::verify::verify)),
         ("/v1/chat/completions", post(openai::chat::chat)),
         ("/v1/completions", post(openai::completions::completions)),
         ("/v1/embeddings", post(openai::embeddings::embeddings)),

@@ -59,6 +59,8 @@ enum Command {
     Df(store::Df),
     /// Remove what no model uses: unused blobs, downloads that nobody went on with
     Prune(store::Prune),
+    /// Read blobs through, to see whether they are what their names say
+    Verify(store::Verify),
     /// Make a model from a Modelfile
     Create(create::Create),
     /// One loaded model; the server starts these itself
@@ -125,6 +127,7 @@ impl Cli {
                     Command::Cp(cp) => cp.execute(&client).await,
                     Command::Df(df) => df.execute(&client).await,
                     Command::Prune(prune) => prune.execute(&client).await,
+                    Command::Verify(verify) => verify.execute(&client).await,
                     Command::Create(create) => create.execute(&client).await,
                     Command::Serve(_) | Command::Runner => Ok(()),
                 }

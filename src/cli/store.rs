@@ -1,9 +1,10 @@
-//! The commands that look after the store: df, prune.
+//! The commands that look after the store: df, prune, verify.
 
 use clap::Args;
 use serde_json::{Value, json};
 
 use super::client::Client;
+use super::progress::Progress;
 use super::table::table;
 use super::{Output, say, say_json, words};
 
@@ -21,6 +22,17 @@ pub(crate) struct Prune {
     /// Only tell what would go
     #[arg(long)]
     dry_run: bool,
+    #[command(flatten)]
+    output: Output,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Verify {
+    /// Only this model's blobs
+    model: Option<String>,
+    /// Move damaged blobs out of the way, so that the next pull brings them anew
+    #[arg(long)]
+    repair: bool,
     #[command(flatten)]
     output: Output,
 }
@@ -103,6 +115,45 @@ impl Prune {
         }
         Ok(())
     }
+}
+
+impl Verify {
+    pub(super) async fn execute(self, client: &Client) -> anyhow::Result<()> {
+        let request = json!({"model": self.model.as_deref().unwrap_or_default(), "repair": self.repair});
+        let mut progress = Progress::new(self.output.json);
+        let mut done = Value::Null;
+        client
+            .lines("/api/hanzod/verify", &request, |line| {
+                match line["damaged"].is_array() {
+                    true if !self.output.json => done = line,
+                    _ => progress.show(&line),
+                }
+                Ok(())
+            })
+            .await?;
+        drop(progress);
+        if self.output.json {
+            return Ok(());
+        }
+        say(&format!("{} blobs are right, {}\n", done["right"], size(&done["bytes"])));
+        let damaged = list(&done["damaged"]);
+        damaged.iter().for_each(|damaged| say(&finding(damaged)));
+        anyhow::ensure!(damaged.is_empty(), "damage was found: {} in all", damaged.len());
+        Ok(())
+    }
+}
+
+/// What is wrong, whom it concerns, and what to do.
+fn finding(damaged: &Value) -> String {
+    let models: Vec<&str> = list(&damaged["models"]).iter().filter_map(Value::as_str).collect();
+    let what = damaged["digest"].as_str().unwrap_or("a manifest");
+    let whom = if models.is_empty() { "no model uses it".to_owned() } else { format!("used by {}", models.join(", ")) };
+    let then = match (damaged["moved"] == true, models.first()) {
+        (_, None) => String::new(),
+        (true, Some(model)) => format!("; moved aside, `hanzod pull {model}` brings it anew"),
+        (false, Some(model)) => format!("; `hanzod pull {model}` mends it"),
+    };
+    format!("{what}: {} ({whom}{then})\n", damaged["why"].as_str().unwrap_or_default())
 }
 
 #[cfg(test)]

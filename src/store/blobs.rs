@@ -1,7 +1,7 @@
 //! Content by its digest: what is there, and how more comes in.
 
-use std::fs::{self, File, OpenOptions, Permissions};
-use std::io::{self, Write};
+use std::fs::{self, File, Metadata, OpenOptions, Permissions};
+use std::io::{self, Read as _, Write};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -10,6 +10,8 @@ use sha2::{Digest as _, Sha256};
 use tempfile::{NamedTempFile, TempPath};
 
 use super::layout::sync_folder;
+use super::sound::{Found, damaged};
+use super::stamp::Stamp;
 use super::{Layout, StoreError};
 use crate::types::Digest;
 
@@ -19,11 +21,20 @@ const READ_ONLY: u32 = 0o444;
 #[derive(Clone, Debug)]
 pub struct Blobs {
     layout: Layout,
+    found: Found,
 }
 
 impl Blobs {
     pub(super) fn new(layout: Layout) -> Self {
-        Self { layout }
+        Self { layout, found: Found::default() }
+    }
+
+    pub(super) fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    pub(super) fn found(&self) -> &Found {
+        &self.found
     }
 
     /// Where the content is, or would be.
@@ -35,22 +46,44 @@ impl Blobs {
     pub fn size(&self, digest: &Digest) -> Option<u64> {
         let path = self.path(digest);
         let seen = fs::symlink_metadata(&path).ok()?;
-        let seen = if seen.is_symlink() { fs::metadata(&path).ok()? } else { seen };
-        seen.is_file().then_some(seen.len())
+        self.regular(&path, seen).ok().map(|seen| seen.len())
+    }
+
+    /// What was `seen` at `path`, if that is a file, or a link to one that does not leave the store; else what it is.
+    pub(super) fn regular(&self, path: &Path, seen: Metadata) -> Result<Metadata, &'static str> {
+        let kind = seen.file_type();
+        if kind.is_file() {
+            return Ok(seen);
+        }
+        if !kind.is_symlink() {
+            return Err(if kind.is_dir() { "it is a folder" } else { "it is no file" });
+        }
+        let inside =
+            |path: &Path| Some(fs::canonicalize(path).ok()?.starts_with(fs::canonicalize(self.layout.root()).ok()?));
+        match fs::metadata(path) {
+            Ok(seen) if seen.is_file() && inside(path) == Some(true) => Ok(seen),
+            Ok(_) => Err("it is a link that leads out of the store"),
+            Err(_) => Err("it is a link that leads nowhere"),
+        }
     }
 
     /// All of a small blob, `limit` bytes at the most.
     ///
     /// # Errors
-    /// [`StoreError::MissingBlob`], or a file that is too long or cannot be read.
+    /// [`StoreError::MissingBlob`], [`StoreError::Damaged`], or a file that is too long or cannot be read.
     pub fn read(&self, digest: &Digest, limit: u64) -> Result<Vec<u8>, StoreError> {
         let path = self.path(digest);
-        let size = self.size(digest).ok_or(StoreError::MissingBlob(*digest))?;
-        if size > limit {
-            let error = io::Error::other(format!("{size} bytes are more than the {limit} expected"));
+        let mut content = Vec::new();
+        let read = self.open(digest)?.take(limit + 1).read_to_end(&mut content);
+        read.map_err(StoreError::io("read", &path))?;
+        if content.len() as u64 > limit {
+            let error = io::Error::other(format!("more than the {limit} bytes expected"));
             return Err(StoreError::io("read", &path)(error));
         }
-        fs::read(&path).map_err(StoreError::io("read", &path))
+        match Digest::of(&content) {
+            actual if actual == *digest => Ok(content),
+            actual => Err(damaged(digest, &format!("its content is {actual}"))),
+        }
     }
 
     /// Begins to write content whose digest is not known yet, or is to be checked.
@@ -84,7 +117,7 @@ impl Blobs {
     /// When it cannot be written.
     pub fn put(&self, content: &[u8]) -> Result<Digest, StoreError> {
         let digest = Digest::of(content);
-        if self.size(&digest) == Some(content.len() as u64) {
+        if self.settle(&digest, Some(content.len() as u64))? {
             self.touch(&digest);
             return Ok(digest);
         }
@@ -92,6 +125,11 @@ impl Blobs {
         let path = ingest.file.path().to_owned();
         ingest.write_all(content).map_err(StoreError::io("write", &path))?;
         ingest.commit(Some(&digest)).map(|(digest, _)| digest)
+    }
+
+    /// Whether something stands in the blob's place in this store itself.
+    pub(super) fn is_own(&self, digest: &Digest) -> bool {
+        fs::symlink_metadata(self.layout.blob(digest)).is_ok()
     }
 
     /// Opens (or goes on with) a download of `digest`. The file is the caller's to fill in any order.
@@ -108,14 +146,21 @@ impl Blobs {
 
     /// Marks a blob as used now, so that Ollama's sweep of old unreferenced files leaves it.
     pub fn touch(&self, digest: &Digest) {
-        let now = SystemTime::now();
-        File::open(self.path(digest)).and_then(|file| file.set_modified(now)).ok();
+        let unchanged = self.is_unchanged(digest);
+        let Ok(file) = self.open(digest) else { return };
+        if file.set_modified(SystemTime::now()).is_ok()
+            && unchanged
+            && let Ok(stamp) = file.metadata().and_then(|seen| Stamp::of(&seen))
+        {
+            self.record(digest, stamp);
+        }
     }
 
     /// # Errors
     /// When it is there and cannot be removed.
     pub fn remove(&self, digest: &Digest) -> Result<(), StoreError> {
-        let path = self.path(digest);
+        let path = self.layout.blob(digest);
+        fs::remove_file(self.layout.stamp(digest)).ok();
         match fs::remove_file(&path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(StoreError::io("remove", &path)(error)),
             _ => Ok(()),
@@ -141,11 +186,15 @@ impl Blobs {
         digest: &Digest,
         rename: impl FnOnce(&Path) -> io::Result<()>,
     ) -> Result<(), StoreError> {
-        let path = self.path(digest);
+        let path = self.layout.blob(digest);
         file.sync_all().map_err(StoreError::io("sync", &path))?;
         file.set_permissions(Permissions::from_mode(READ_ONLY)).map_err(StoreError::io("protect", &path))?;
         rename(&path).map_err(StoreError::io("rename to", &path))?;
-        sync_folder(&self.layout.blobs())
+        sync_folder(&self.layout.blobs())?;
+        if let Ok(stamp) = file.metadata().and_then(|seen| Stamp::of(&seen)) {
+            self.record(digest, stamp);
+        }
+        Ok(())
     }
 }
 

@@ -13,6 +13,9 @@ pub enum StoreError {
     NotFound(String),
     #[error("blob {0} is missing")]
     MissingBlob(Digest),
+    /// What stands in its place is not its content. A pull brings it anew.
+    #[error("blob {digest} is damaged: {why}")]
+    Damaged { digest: Digest, why: String },
     #[error("digest mismatch, expected \"{expected}\", got \"{actual}\"")]
     DigestMismatch { expected: Digest, actual: Digest },
     #[error("manifest of `{name}` is broken: {why}")]

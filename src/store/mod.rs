@@ -4,7 +4,8 @@
 //! an async thread use `spawn_blocking`.
 //!
 //! Invariant: a name under `blobs/` has the hash it says, and a manifest appears only after its blobs are durable
-//! (write, sync, rename, sync the folder). Nothing half-written is ever visible under its final name.
+//! (write, sync, rename, sync the folder). Nothing half-written is ever visible under its final name. What the disk or a hand
+//! did to a blob afterwards is found when it is used ([`Blobs::check`]).
 
 mod blobs;
 mod config;
@@ -20,7 +21,10 @@ mod messages;
 mod model;
 pub mod modelfile;
 mod prune;
+mod sound;
+mod stamp;
 mod tags;
+mod verify;
 mod view;
 
 pub use blobs::{Blobs, Ingest, IngestFile, Partial};
@@ -35,6 +39,7 @@ pub use manifest::{Descriptor, Manifest, MediaType};
 pub use model::{Model, ModelFormat};
 pub use prune::{PruneRules, Pruned};
 pub use tags::{Tag, Tags};
+pub use verify::{Finding, Verified, VerifyStep};
 
 pub(crate) use messages::to_bytes as message_layer;
 pub(crate) use view::is_clean_path;

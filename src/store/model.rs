@@ -139,12 +139,10 @@ impl Model {
     /// What an engine is to load: a GGUF file or its parts in order, or the folder of a safetensors model.
     ///
     /// # Errors
-    /// When there are no weights, none that an engine of this program can run, or blobs of them are missing.
+    /// When there are no weights, none that an engine of this program can run, or blobs of them are missing or damaged.
     pub fn weights(&self) -> Result<Vec<PathBuf>, StoreError> {
         for layer in &self.manifest.layers {
-            if self.store.blobs().size(&layer.digest).is_none() {
-                return Err(StoreError::MissingBlob(layer.digest));
-            }
+            self.store.blobs().check(&layer.digest, layer.size)?;
         }
         match self.format() {
             Some(ModelFormat::Gguf) => Ok(self.gguf_layers().map(|layer| self.path(layer)).collect()),

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use rustix::fs::{FlockOperation, flock};
 
-use super::loose::entries;
+use super::loose::{digest_of, entries};
 use super::{Loose, LooseKind, Store};
 use crate::types::Digest;
 
@@ -62,6 +62,7 @@ impl Store {
         }
         if !rules.dry_run {
             self.remove_old_views();
+            self.remove_old_stamps();
         }
         pruned
     }
@@ -83,6 +84,15 @@ impl Store {
                 ours && remove(loose)
             }
             _ => remove(loose),
+        }
+    }
+
+    /// Notes of blobs that are gone.
+    fn remove_old_stamps(&self) {
+        for note in entries(&self.layout().stamps()) {
+            if digest_of(&note).is_none_or(|digest| self.blobs().size(&digest).is_none()) {
+                fs::remove_file(note).ok();
+            }
         }
     }
 

@@ -3,13 +3,14 @@
 use std::collections::HashMap;
 use std::fs;
 use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
 use super::layout::sync_folder;
 use super::manifest::{LARGEST, Manifest};
+use super::stamp::Stamp;
 use super::{Layout, StoreError};
 use crate::types::{Digest, ModelName};
 
@@ -21,14 +22,6 @@ pub struct Tags {
     layout: Layout,
     /// A std mutex: held for single map operations. What stands here holds only for the very file it was read from.
     read: Arc<Mutex<HashMap<PathBuf, (Stamp, Tag)>>>,
-}
-
-/// What tells one file from another that took its place.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Stamp {
-    inode: u64,
-    length: u64,
-    modified: SystemTime,
 }
 
 /// A name and what it points at.
@@ -173,12 +166,6 @@ impl Tags {
             folder = above;
         }
         Ok(manifest)
-    }
-}
-
-impl Stamp {
-    fn of(seen: &fs::Metadata) -> io::Result<Self> {
-        Ok(Self { inode: seen.ino(), length: seen.len(), modified: seen.modified()? })
     }
 }
 

@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use crate::wire::go_json::decode_struct;
+use crate::wire::ollama::Progress;
 
 /// What takes the room, in bytes.
 #[derive(Clone, Debug, Serialize)]
@@ -62,6 +63,36 @@ pub struct PruneResponse {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kept: Option<&'static str>,
     pub dry_run: bool,
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct VerifyRequest {
+    /// Empty for the whole store.
+    pub model: String,
+    pub repair: bool,
+    pub stream: Option<bool>,
+}
+
+decode_struct!(VerifyRequest as "api" "VerifyRequest" {
+    "model" => model,
+    "repair" => repair,
+    "stream" => stream,
+});
+
+#[derive(Clone, Debug, Serialize)]
+#[serde(untagged)]
+pub enum VerifyLine {
+    Step(Progress),
+    Done { status: &'static str, right: usize, bytes: u64, damaged: Vec<Damaged> },
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub struct Damaged {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub digest: Option<String>,
+    pub why: String,
+    pub models: Vec<String>,
+    pub moved: bool,
 }
 
 fn is_none(count: &usize) -> bool {

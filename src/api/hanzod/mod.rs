@@ -1,3 +1,4 @@
 //! Routes of our own, for what a person does with a store beyond pulling and deleting.
 
 pub mod store;
+pub mod verify;
