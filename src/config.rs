@@ -140,6 +140,8 @@ pub struct Config {
     /// The compatible address was set, so a client may try it; before our own, if that was not.
     pub compatible_is_set: bool,
     pub models: PathBuf,
+    /// Where other programs keep GGUF files: LM Studio, now and formerly, and the hub's cache.
+    pub model_folders: Vec<PathBuf>,
     /// Signs requests to Ollama's registry.
     pub key: PathBuf,
     pub hub: Hub,
@@ -190,14 +192,17 @@ impl Config {
             Some(time) => time?.to_std().filter(|time| !time.is_zero()),
         };
         let ollama = home.join(".ollama");
+        let hub = hub(&text, &home)?;
+        let studio = [".lmstudio/models", ".cache/lm-studio/models"].map(|folder| home.join(folder));
         Ok(Self {
+            model_folders: studio.into_iter().chain([hub.cache.clone()]).collect(),
             own: endpoint("HANZOD_HOST", OWN_PORT),
             own_is_set: text("HANZOD_HOST").is_some_and(|value| value != "off"),
             compatible: endpoint("OLLAMA_HOST", OLLAMA_PORT),
             compatible_is_set: text("OLLAMA_HOST").is_some_and(|value| value != "off"),
             models: text("OLLAMA_MODELS").map_or_else(|| ollama.join("models"), PathBuf::from),
             key: ollama.join("id_ed25519"),
-            hub: hub(&text, &home)?,
+            hub,
             private_addresses: boolean(text("HANZOD_PRIVATE_ADDRESSES")),
             history: (!boolean(text("OLLAMA_NOHISTORY"))).then(|| ollama.join("history")),
             keep_alive,

@@ -272,7 +272,8 @@ impl InProcess {
         body: Option<BodyStream>,
     ) -> Result<(u16, BodyStream), axum::http::Error> {
         let body = body.map_or_else(Body::empty, Body::from_stream);
-        let request = Request::builder().method(method).uri(path).header("host", "localhost").body(body)?;
+        let request = Request::builder().method(method).uri(path).header("host", "localhost").extension(api::Inside);
+        let request = request.body(body)?;
         let response = match self.router.clone().oneshot(request).await {
             Ok(response) => response,
             Err(never) => match never {},

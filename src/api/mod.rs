@@ -20,6 +20,7 @@ mod routes;
 mod stream;
 mod turn;
 
+pub use hanzod::link::Inside;
 pub use listed::Cache as ListCache;
 pub use middleware::{Hosts, Origins};
 pub use models::Cache as ModelCache;
@@ -81,6 +82,8 @@ pub fn router(state: AppState) -> Router {
         ("/api/hanzod/df", get(hanzod::store::df)),
         ("/api/hanzod/prune", post(hanzod::store::prune)),
         ("/api/hanzod/verify", post(hanzod::verify::verify)),
+        ("/api/hanzod/link", post(hanzod::link::link)),
+        ("/api/hanzod/scan", post(hanzod::link::scan)),
         ("/v1/chat/completions", post(openai::chat::chat)),
         ("/v1/completions", post(openai::completions::completions)),
         ("/v1/embeddings", post(openai::embeddings::embeddings)),

@@ -9,6 +9,7 @@ mod models;
 mod progress;
 mod repl;
 mod run;
+mod share;
 mod show;
 mod store;
 mod table;
@@ -61,6 +62,8 @@ enum Command {
     Prune(store::Prune),
     /// Read blobs through, to see whether they are what their names say
     Verify(store::Verify),
+    /// Make a model of a GGUF file of this machine, without a copy
+    Link(share::Link),
     /// Make a model from a Modelfile
     Create(create::Create),
     /// One loaded model; the server starts these itself
@@ -113,6 +116,7 @@ impl Cli {
         match self.command {
             Command::Runner => anyhow::bail!("the runner has no tasks: a bug"),
             Command::Serve(serve) => serve.execute(config).await,
+            Command::Link(link) => link.execute(&config).await,
             command => {
                 let client = Client::connect(&config).await?;
                 match command {
@@ -129,7 +133,7 @@ impl Cli {
                     Command::Prune(prune) => prune.execute(&client).await,
                     Command::Verify(verify) => verify.execute(&client).await,
                     Command::Create(create) => create.execute(&client).await,
-                    Command::Serve(_) | Command::Runner => Ok(()),
+                    Command::Serve(_) | Command::Link(_) | Command::Runner => Ok(()),
                 }
             }
         }

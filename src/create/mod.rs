@@ -8,6 +8,7 @@
 
 mod error;
 mod layers;
+mod link;
 mod quantize;
 mod request;
 mod safetensors;
@@ -17,6 +18,7 @@ mod weights;
 mod tests;
 
 pub use error::{CreateError, CreateErrorKind};
+pub use link::{LinkEvent, LinkRequest, LooseGguf, link, scan};
 pub use quantize::{NO_DIGEST, Quantization, Quantized, quantizations};
 pub use request::{CreateFile, CreateInfo, CreateRequest};
 

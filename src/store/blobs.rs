@@ -180,7 +180,7 @@ impl Blobs {
 
     /// Gives a finished file its place: sync, read-only, rename, sync the folder. After an error of a sync the file's
     /// content is not to be trusted any more, so the caller drops it.
-    fn publish(
+    pub(super) fn publish(
         &self,
         file: &File,
         digest: &Digest,

@@ -27,6 +27,9 @@ pub enum StoreError {
     Unusable { name: String, why: String },
     #[error("weights of `{name}` cannot be read: {source}")]
     Gguf { name: String, source: GgufError },
+    /// A file on another file system, mostly.
+    #[error("cannot take in `{}` without a copy: {why}", .path.display())]
+    NoLink { path: PathBuf, why: io::Error },
     #[error("cannot {what} `{path}`: {source}")]
     Io { what: &'static str, path: PathBuf, source: io::Error },
 }

@@ -7,6 +7,7 @@
 //! (write, sync, rename, sync the folder). Nothing half-written is ever visible under its final name. What the disk or a hand
 //! did to a blob afterwards is found when it is used ([`Blobs::check`]).
 
+mod adopt;
 mod blobs;
 mod config;
 mod details;
@@ -27,6 +28,7 @@ mod tags;
 mod verify;
 mod view;
 
+pub use adopt::Taken;
 pub use blobs::{Blobs, Ingest, IngestFile, Partial};
 pub use config::ModelConfig;
 pub use details::{Capability, ModelDetails};

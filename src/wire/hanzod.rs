@@ -95,6 +95,43 @@ pub struct Damaged {
     pub moved: bool,
 }
 
+#[derive(Clone, Debug, Default)]
+pub struct LinkRequest {
+    pub path: String,
+    pub name: String,
+    pub more: Vec<String>,
+    pub copy: bool,
+    pub stream: Option<bool>,
+}
+
+decode_struct!(LinkRequest as "api" "LinkRequest" {
+    "path" => path,
+    "name" => name,
+    "more" => more,
+    "copy" => copy,
+    "stream" => stream,
+});
+
+#[derive(Clone, Debug, Default)]
+pub struct ScanRequest {
+    pub folders: Vec<String>,
+}
+
+decode_struct!(ScanRequest as "api" "ScanRequest" { "folders" => folders });
+
+#[derive(Clone, Debug, Serialize)]
+pub struct Scanned {
+    pub files: Vec<FoundFile>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub struct FoundFile {
+    pub path: String,
+    pub size: u64,
+    pub parts: u32,
+    pub linked: bool,
+}
+
 fn is_none(count: &usize) -> bool {
     *count == 0
 }

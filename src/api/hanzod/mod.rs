@@ -1,4 +1,5 @@
 //! Routes of our own, for what a person does with a store beyond pulling and deleting.
 
+pub mod link;
 pub mod store;
 pub mod verify;

@@ -1,3 +1,4 @@
 //! Our own routes, by the router.
 
+mod link;
 mod store;

@@ -8,7 +8,7 @@ use super::CONTRACT;
 
 /// The route table of the specification. The program's own is held against it as far as it stands; once it is whole, this
 /// one can go.
-const ROUTES: [(&str, &str); 35] = [
+const ROUTES: [(&str, &str); 37] = [
     ("GET", "/"),
     ("HEAD", "/"),
     ("GET", "/api/version"),
@@ -44,6 +44,8 @@ const ROUTES: [(&str, &str); 35] = [
     ("GET", "/api/hanzod/df"),
     ("POST", "/api/hanzod/prune"),
     ("POST", "/api/hanzod/verify"),
+    ("POST", "/api/hanzod/link"),
+    ("POST", "/api/hanzod/scan"),
 ];
 
 /// Routes of Ollama's that hanzod does not answer yet; neither table has them.
