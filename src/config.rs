@@ -140,6 +140,8 @@ pub struct Config {
     /// The compatible address was set, so a client may try it; before our own, if that was not.
     pub compatible_is_set: bool,
     pub models: PathBuf,
+    /// Further stores, which are only read.
+    pub extra_stores: Vec<PathBuf>,
     /// Where other programs keep GGUF files: LM Studio, now and formerly, and the hub's cache.
     pub model_folders: Vec<PathBuf>,
     /// Signs requests to Ollama's registry.
@@ -201,6 +203,7 @@ impl Config {
             compatible: endpoint("OLLAMA_HOST", OLLAMA_PORT),
             compatible_is_set: text("OLLAMA_HOST").is_some_and(|value| value != "off"),
             models: text("OLLAMA_MODELS").map_or_else(|| ollama.join("models"), PathBuf::from),
+            extra_stores: folders(text("HANZOD_EXTRA_STORES")),
             key: ollama.join("id_ed25519"),
             hub,
             private_addresses: boolean(text("HANZOD_PRIVATE_ADDRESSES")),
@@ -253,6 +256,12 @@ fn keep_alive(value: String) -> Result<KeepAlive, ConfigError> {
     duration("OLLAMA_KEEP_ALIVE", value).map(|time| KeepAlive::from_nanos(time.0))
 }
 
+/// Folders between colons.
+fn folders(value: Option<String>) -> Vec<PathBuf> {
+    let list = value.unwrap_or_default();
+    list.split(':').map(str::trim).filter(|folder| !folder.is_empty()).map(PathBuf::from).collect()
+}
+
 /// `*`, or an origin with a scheme and at most one `*`.
 fn origins(value: Option<String>) -> Result<Vec<String>, ConfigError> {
     let list = value.unwrap_or_default();
@@ -302,10 +311,12 @@ mod tests {
             ("OLLAMA_MODELS", " \"/m\" "),
             ("OLLAMA_KEEP_ALIVE", "-1"),
             ("OLLAMA_ORIGINS", "https://a.example, app://*"),
+            ("HANZOD_EXTRA_STORES", "/a:/b c:"),
         ];
         let config = Config::read(&set).unwrap();
         assert_eq!((config.compatible, config.models, config.keep_alive), (None, "/m".into(), KeepAlive::Forever));
         assert_eq!(config.origins, ["https://a.example", "app://*"]);
+        assert_eq!(config.extra_stores, [PathBuf::from("/a"), PathBuf::from("/b c")]);
     }
 
     #[test]

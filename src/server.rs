@@ -54,7 +54,7 @@ pub enum ServerError {
 
 /// Puts the rooms together.
 fn compose(config: &Config) -> Result<AppState, ServerError> {
-    let store = Store::open(&config.models)?;
+    let store = Store::open_with(&config.models, &config.extra_stores)?;
     let store = if config.no_prune { store.keep_replaced() } else { store };
     let engine =
         ProcessEngine::of_this_program().map_err(|source| ServerError::System { what: "find this program", source })?;

@@ -84,6 +84,7 @@ impl From<StoreError> for ApiError {
         let text = error.to_string();
         match error {
             StoreError::NotFound(_) => Self::NotFound(text),
+            StoreError::NotOurs { .. } => Self::Forbidden(text),
             StoreError::DigestMismatch { .. } | StoreError::Unusable { .. } => Self::Invalid(text),
             _ => Self::Internal(text),
         }

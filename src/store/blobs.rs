@@ -4,6 +4,7 @@ use std::fs::{self, File, Metadata, OpenOptions, Permissions};
 use std::io::{self, Read as _, Write};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use sha2::{Digest as _, Sha256};
@@ -21,12 +22,14 @@ const READ_ONLY: u32 = 0o444;
 #[derive(Clone, Debug)]
 pub struct Blobs {
     layout: Layout,
+    /// Other stores, of which blobs are read and nothing else.
+    extras: Arc<[Layout]>,
     found: Found,
 }
 
 impl Blobs {
-    pub(super) fn new(layout: Layout) -> Self {
-        Self { layout, found: Found::default() }
+    pub(super) fn new(layout: Layout, extras: Arc<[Layout]>) -> Self {
+        Self { layout, extras, found: Found::default() }
     }
 
     pub(super) fn layout(&self) -> &Layout {
@@ -37,9 +40,12 @@ impl Blobs {
         &self.found
     }
 
-    /// Where the content is, or would be.
+    /// Where the content is, here or in another store, or would be here.
     pub fn path(&self, digest: &Digest) -> PathBuf {
-        self.layout.blob(digest)
+        let there = |layout: &&Layout| fs::symlink_metadata(layout.blob(digest)).is_ok();
+        let elsewhere = || self.extras.iter().find(there);
+        let home = if self.extras.is_empty() || there(&&self.layout) { None } else { elsewhere() };
+        home.unwrap_or(&self.layout).blob(digest)
     }
 
     /// The size of a blob that is there. A folder, a link out of the store or a pipe under its name is no blob.
@@ -58,10 +64,13 @@ impl Blobs {
         if !kind.is_symlink() {
             return Err(if kind.is_dir() { "it is a folder" } else { "it is no file" });
         }
-        let inside =
-            |path: &Path| Some(fs::canonicalize(path).ok()?.starts_with(fs::canonicalize(self.layout.root()).ok()?));
+        let below = |layout: &Layout| {
+            let (path, root) = (fs::canonicalize(path).ok()?, fs::canonicalize(layout.root()).ok()?);
+            Some(path.starts_with(root))
+        };
+        let inside = || [&self.layout].into_iter().chain(self.extras.iter()).any(|layout| below(layout) == Some(true));
         match fs::metadata(path) {
-            Ok(seen) if seen.is_file() && inside(path) == Some(true) => Ok(seen),
+            Ok(seen) if seen.is_file() && inside() => Ok(seen),
             Ok(_) => Err("it is a link that leads out of the store"),
             Err(_) => Err("it is a link that leads nowhere"),
         }
@@ -146,6 +155,9 @@ impl Blobs {
 
     /// Marks a blob as used now, so that Ollama's sweep of old unreferenced files leaves it.
     pub fn touch(&self, digest: &Digest) {
+        if !self.is_own(digest) {
+            return;
+        }
         let unchanged = self.is_unchanged(digest);
         let Ok(file) = self.open(digest) else { return };
         if file.set_modified(SystemTime::now()).is_ok()
@@ -329,7 +341,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let layout = Layout::new(folder.path());
         layout.prepare().unwrap();
-        (folder, Blobs::new(layout))
+        (folder, Blobs::new(layout, Arc::default()))
     }
 
     #[test]

@@ -39,7 +39,7 @@ pub struct Usage {
 
 impl Store {
     pub fn usage(&self) -> Usage {
-        let tags = self.tags().list();
+        let tags = self.tags().own();
         let mut uses: HashMap<Digest, usize> = HashMap::new();
         let named = |manifest: &super::Manifest| {
             let mut named: Vec<Digest> = manifest.descriptors().map(|blob| blob.digest).collect();
@@ -55,6 +55,7 @@ impl Store {
         for (digest, count) in &uses {
             let size = self.blobs().size(digest);
             sizes.insert(*digest, size);
+            let size = size.filter(|_| self.blobs().is_own(digest));
             usage.used += size.unwrap_or(0);
             usage.shared += size.filter(|_| *count > 1).unwrap_or(0);
             let linked = fs::metadata(self.blobs().path(digest)).is_ok_and(|seen| seen.nlink() > 1);

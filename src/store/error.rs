@@ -27,6 +27,9 @@ pub enum StoreError {
     Unusable { name: String, why: String },
     #[error("weights of `{name}` cannot be read: {source}")]
     Gguf { name: String, source: GgufError },
+    /// Of a store that is only read.
+    #[error("model '{name}' is in `{}`, which is only read here", .store.display())]
+    NotOurs { name: String, store: PathBuf },
     /// A file on another file system, mostly.
     #[error("cannot take in `{}` without a copy: {why}", .path.display())]
     NoLink { path: PathBuf, why: io::Error },

@@ -77,7 +77,7 @@ impl Store {
         let unused: HashSet<Digest> = digests.into_iter().collect();
         let mut removed = 0;
         for digest in unused.difference(&used) {
-            if !self.is_pinned(digest) && self.blobs().size(digest).is_some() {
+            if !self.is_pinned(digest) && self.blobs().is_own(digest) {
                 self.blobs().remove(digest)?;
                 removed += 1;
             }

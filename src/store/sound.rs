@@ -95,7 +95,7 @@ impl Blobs {
     pub fn settle(&self, digest: &Digest, size: Option<u64>) -> Result<bool, StoreError> {
         let seen = match self.look(digest) {
             Err(StoreError::MissingBlob(_)) => return Ok(false),
-            Err(StoreError::Damaged { .. }) => return self.set_aside(digest).map(|_| false),
+            Err(StoreError::Damaged { .. }) => return self.make_way(digest),
             seen => seen?,
         };
         let stamp = Stamp::of(&seen).map_err(StoreError::io("look at", &self.path(digest)))?;
@@ -104,7 +104,15 @@ impl Blobs {
         if known || self.is_right(digest)? {
             return Ok(size.is_none_or(|size| size == seen.len()));
         }
-        self.set_aside(digest).map(|_| false)
+        self.make_way(digest)
+    }
+
+    /// Nothing is moved in another store: what comes anew comes here, and goes before it.
+    fn make_way(&self, digest: &Digest) -> Result<bool, StoreError> {
+        if self.is_own(digest) {
+            self.set_aside(digest)?;
+        }
+        Ok(false)
     }
 
     fn is_right(&self, digest: &Digest) -> Result<bool, StoreError> {
