@@ -3,6 +3,7 @@
 //! Every command but `serve` and `runner` speaks the HTTP API: to a server that answers, else to the same router called in
 //! this process. Words for people go to the terminal, `--json` gives what a program reads.
 
+mod archive;
 mod client;
 mod create;
 mod models;
@@ -64,6 +65,10 @@ enum Command {
     Verify(store::Verify),
     /// Make a model of a GGUF file of this machine, without a copy
     Link(share::Link),
+    /// Write a model into one file
+    Export(archive::Export),
+    /// Take in a model that was exported
+    Import(archive::Import),
     /// Make a model from a Modelfile
     Create(create::Create),
     /// One loaded model; the server starts these itself
@@ -132,6 +137,8 @@ impl Cli {
                     Command::Df(df) => df.execute(&client).await,
                     Command::Prune(prune) => prune.execute(&client).await,
                     Command::Verify(verify) => verify.execute(&client).await,
+                    Command::Export(export) => export.execute(&client).await,
+                    Command::Import(import) => import.execute(&client).await,
                     Command::Create(create) => create.execute(&client).await,
                     Command::Serve(_) | Command::Link(_) | Command::Runner => Ok(()),
                 }

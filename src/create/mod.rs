@@ -6,6 +6,7 @@
 //! Invariant: all that was asked is checked before anything is written, and the model appears, whole, with its
 //! manifest.
 
+pub mod archive;
 mod error;
 mod layers;
 mod link;

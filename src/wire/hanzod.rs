@@ -132,6 +132,12 @@ pub struct FoundFile {
     pub linked: bool,
 }
 
+#[derive(Clone, Debug, Serialize)]
+pub struct Imported {
+    pub status: &'static str,
+    pub models: Vec<String>,
+}
+
 fn is_none(count: &usize) -> bool {
     *count == 0
 }

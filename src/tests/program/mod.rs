@@ -8,6 +8,7 @@ mod ending;
 mod harness;
 mod hostile;
 mod models;
+mod moving;
 #[cfg(all(feature = "llama", target_os = "linux"))]
 mod runners;
 mod safetensors;

@@ -8,7 +8,7 @@ use super::CONTRACT;
 
 /// The route table of the specification. The program's own is held against it as far as it stands; once it is whole, this
 /// one can go.
-const ROUTES: [(&str, &str); 37] = [
+const ROUTES: [(&str, &str); 40] = [
     ("GET", "/"),
     ("HEAD", "/"),
     ("GET", "/api/version"),
@@ -46,6 +46,9 @@ const ROUTES: [(&str, &str); 37] = [
     ("POST", "/api/hanzod/verify"),
     ("POST", "/api/hanzod/link"),
     ("POST", "/api/hanzod/scan"),
+    ("GET", "/api/hanzod/export/{model}"),
+    ("POST", "/api/hanzod/import"),
+    ("POST", "/api/hanzod/import/{model}"),
 ];
 
 /// Routes of Ollama's that hanzod does not answer yet; neither table has them.
