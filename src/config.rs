@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::go::duration::GoDuration;
-use crate::types::KeepAlive;
+use crate::types::name::DEFAULT_HOST;
+use crate::types::{KeepAlive, ModelName};
 
 /// hanzod's own port.
 pub const OWN_PORT: u16 = 3690;
@@ -100,6 +101,17 @@ impl Endpoint {
     }
 }
 
+/// What other machines get of the store.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum RegistryMode {
+    #[default]
+    Off,
+    /// What is there.
+    On,
+    /// What is not there too: it is pulled first.
+    PullThrough,
+}
+
 /// A setting that must not be seen.
 #[derive(Clone)]
 pub struct Hidden(String);
@@ -140,6 +152,10 @@ pub struct Config {
     /// The compatible address was set, so a client may try it; before our own, if that was not.
     pub compatible_is_set: bool,
     pub models: PathBuf,
+    /// Whether other machines may pull from here.
+    pub registry: RegistryMode,
+    /// The registry that a pull-through asks.
+    pub registry_upstream: String,
     /// Further stores, which are only read.
     pub extra_stores: Vec<PathBuf>,
     /// Where other programs keep GGUF files: LM Studio, now and formerly, and the hub's cache.
@@ -203,6 +219,8 @@ impl Config {
             compatible: endpoint("OLLAMA_HOST", OLLAMA_PORT),
             compatible_is_set: text("OLLAMA_HOST").is_some_and(|value| value != "off"),
             models: text("OLLAMA_MODELS").map_or_else(|| ollama.join("models"), PathBuf::from),
+            registry: registry(text("HANZOD_REGISTRY"))?,
+            registry_upstream: upstream(text("HANZOD_REGISTRY_UPSTREAM"))?,
             extra_stores: folders(text("HANZOD_EXTRA_STORES")),
             key: ollama.join("id_ed25519"),
             hub,
@@ -254,6 +272,27 @@ fn duration(name: &'static str, value: String) -> Result<GoDuration, ConfigError
 
 fn keep_alive(value: String) -> Result<KeepAlive, ConfigError> {
     duration("OLLAMA_KEEP_ALIVE", value).map(|time| KeepAlive::from_nanos(time.0))
+}
+
+fn registry(value: Option<String>) -> Result<RegistryMode, ConfigError> {
+    Ok(match value.as_deref() {
+        None | Some("off" | "0" | "false") => RegistryMode::Off,
+        Some("on" | "1" | "true") => RegistryMode::On,
+        Some("pull-through") => RegistryMode::PullThrough,
+        Some(value) => {
+            let why = "is none of off, on, pull-through";
+            return Err(ConfigError { name: "HANZOD_REGISTRY", value: value.to_owned(), why });
+        }
+    })
+}
+
+/// The host of a registry, as it stands in a model's name.
+fn upstream(value: Option<String>) -> Result<String, ConfigError> {
+    let value = value.unwrap_or_else(|| DEFAULT_HOST.to_owned());
+    match ModelName::from_parts(&value, "x", "x", "x") {
+        Ok(_) => Ok(value),
+        Err(_) => Err(ConfigError { name: "HANZOD_REGISTRY_UPSTREAM", value, why: "is no host of a registry" }),
+    }
 }
 
 /// Folders between colons.
@@ -343,6 +382,8 @@ mod tests {
             ("OLLAMA_KEEP_ALIVE", "soon"),
             ("OLLAMA_ORIGINS", "x.example"),
             ("OLLAMA_MAX_QUEUE", "-1"),
+            ("HANZOD_REGISTRY", "yes"),
+            ("HANZOD_REGISTRY_UPSTREAM", "https://x.example"),
         ] {
             assert_eq!(Config::read(&[(name, value)]).unwrap_err().name, name);
         }

@@ -20,7 +20,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tower::ServiceExt as _;
 
-use crate::api::{self, AppState, Hosts, ListCache, ModelCache, Origins};
+use crate::api::{self, AppState, Hosts, ListCache, ModelCache, Origins, Registry};
 use crate::config::{Config, Endpoint};
 use crate::engine::Quantizer;
 use crate::engine::process::ProcessEngine;
@@ -78,6 +78,7 @@ fn compose(config: &Config) -> Result<AppState, ServerError> {
         hosts: Hosts::any(),
         known: ModelCache::default(),
         listed: ListCache::default(),
+        registry: Registry::new(config.registry, &config.registry_upstream),
     })
 }
 

@@ -16,6 +16,7 @@ mod names;
 mod ollama;
 mod openai;
 mod progress;
+mod registry;
 mod routes;
 mod stream;
 mod turn;
@@ -24,6 +25,7 @@ pub use hanzod::link::Inside;
 pub use listed::Cache as ListCache;
 pub use middleware::{Hosts, Origins};
 pub use models::Cache as ModelCache;
+pub use registry::Registry;
 
 use axum::Router;
 use axum::middleware::{from_fn, from_fn_with_state};
@@ -52,6 +54,7 @@ pub struct AppState {
     pub hosts: Hosts,
     pub known: ModelCache,
     pub listed: ListCache,
+    pub registry: Registry,
 }
 
 /// Every route.
@@ -87,6 +90,11 @@ pub fn router(state: AppState) -> Router {
         ("/api/hanzod/export/{*model}", get(hanzod::archive::export)),
         ("/api/hanzod/import", post(hanzod::archive::import)),
         ("/api/hanzod/import/{*model}", post(hanzod::archive::import)),
+        ("/v2/", get_head(registry::root)),
+        ("/v2/_catalog", get_head(registry::catalog)),
+        ("/v2/{namespace}/{model}/tags/list", get_head(registry::tags)),
+        ("/v2/{namespace}/{model}/manifests/{reference}", get_head(registry::manifest)),
+        ("/v2/{namespace}/{model}/blobs/{digest}", get_head(registry::blob)),
         ("/v1/chat/completions", post(openai::chat::chat)),
         ("/v1/completions", post(openai::completions::completions)),
         ("/v1/embeddings", post(openai::embeddings::embeddings)),

@@ -5,4 +5,5 @@ pub mod go_json;
 pub mod hanzod;
 pub mod ollama;
 pub mod openai;
+pub mod registry;
 pub mod time;

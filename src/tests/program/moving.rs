@@ -1,7 +1,13 @@
 //! Models that are carried from one machine to another: as files, and over our own registry.
 
+use std::io::{Read as _, Write as _};
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::process::Stdio;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
+use hanzod::store::{Descriptor, Manifest, MediaType, Store};
+use hanzod::types::ModelName;
 use serde_json::Value;
 
 use super::harness::{Home, Server, bad, good, tiny};
@@ -56,4 +62,95 @@ fn a_file_of_this_machine_is_linked() {
     good(server.command(&home, &["verify"]).output().unwrap());
     good(server.command(&home, &["rm", "linked"]).output().unwrap());
     assert!(file.exists());
+}
+
+/// A server that serves its store to others.
+fn registry(home: &Home, settings: &[(&str, &str)]) -> Server {
+    let mut command = home.program(&["serve", "--listen", "127.0.0.1:0"]);
+    command.envs(settings.iter().copied());
+    Server::start_with(command, 1)
+}
+
+/// Passes bytes on to `to`, but breaks off the connection that passes `limit` bytes in all; later ones go through. Gives its own
+/// address, and the count of what came back.
+fn breaking(to: String, limit: u64) -> (String, Arc<AtomicU64>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let passed = Arc::new(AtomicU64::new(0));
+    let counted = passed.clone();
+    std::thread::spawn(move || {
+        for client in listener.incoming().map_while(Result::ok) {
+            let (to, counted) = (to.clone(), counted.clone());
+            std::thread::spawn(move || {
+                let mut server = TcpStream::connect(to).unwrap();
+                let (mut there, mut from) = (server.try_clone().unwrap(), client.try_clone().unwrap());
+                std::thread::spawn(move || std::io::copy(&mut from, &mut there).map(drop));
+                let (mut client, mut buffer) = (client, vec![0; 16 << 10]);
+                while let Ok(count @ 1..) = server.read(&mut buffer) {
+                    let before = counted.fetch_add(count as u64, Ordering::SeqCst);
+                    if (before < limit && before + count as u64 >= limit) || client.write_all(&buffer[..count]).is_err()
+                    {
+                        break;
+                    }
+                }
+                client.shutdown(Shutdown::Both).ok();
+                server.shutdown(Shutdown::Both).ok();
+            });
+        }
+    });
+    (address, passed)
+}
+
+#[tokio::test]
+async fn one_server_pulls_from_another_and_goes_on_where_it_broke_off() {
+    let (from, to) = (Home::new(), Home::new());
+    let name = "team/large:x";
+    let store = Store::open(&from.store()).unwrap();
+    let size = 24 << 20;
+    let layer = |kind, content: &[u8]| Descriptor {
+        media_type: kind,
+        digest: store.blobs().put(content).unwrap(),
+        size: content.len() as u64,
+        from: None,
+        name: None,
+    };
+    let noise: Vec<u8> = (0..size as u32).map(|at| (at.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
+    let (config, weights) = (layer(MediaType::Config, b"{}"), layer(MediaType::Model, &noise));
+    store.tag(&ModelName::parse(name).unwrap(), &Manifest::new(config, vec![weights]).to_bytes()).unwrap();
+
+    let closed = Server::start(&from);
+    let words = bad(to.run(&["pull", &format!("{}/{name}", closed.address())]));
+    assert!(words.contains("file does not exist"), "{words}");
+
+    let serving = registry(&from, &[("HANZOD_REGISTRY", "on")]);
+    let (address, passed) = breaking(serving.address().to_owned(), 10 << 20);
+    let server = Server::start(&to);
+    good(server.command(&to, &["pull", &format!("{address}/{name}")]).output().unwrap());
+    let (had, has) = (digest(&from, name), digest(&to, &format!("{address}/{name}")));
+    assert_eq!(had, has);
+    good(server.command(&to, &["verify"]).output().unwrap());
+    let passed = passed.load(Ordering::SeqCst);
+    assert!(passed > 24 << 20 && passed < 36 << 20, "{passed} bytes for {size}: it did not go on where it was");
+}
+
+#[tokio::test]
+async fn a_server_between_pulls_what_it_lacks_and_serves_it() {
+    let (source, between, client) = (Home::new(), Home::new(), Home::new());
+    source.create("tiny", "tiny-q4_k_m.gguf");
+    let upstream = registry(&source, &[("HANZOD_REGISTRY", "on")]);
+    let settings = [("HANZOD_REGISTRY", "pull-through"), ("HANZOD_REGISTRY_UPSTREAM", upstream.address())];
+    let middle = registry(&between, &settings);
+    let name = format!("{}/library/tiny:latest", middle.address());
+    let two = Home::new();
+    let mut other = two.program(&["pull", &name]).stderr(Stdio::null()).spawn().unwrap();
+    client.good(&["pull", &name]);
+    assert!(other.wait().unwrap().success());
+    assert_eq!(digest(&client, &name), digest(&source, "tiny:latest"));
+    assert_eq!(digest(&between, &format!("{}/library/tiny:latest", upstream.address())), digest(&client, &name));
+    let missing = format!("{}/library/nobody", middle.address());
+    assert!(bad(client.run(&["pull", &missing])).contains("file does not exist"));
+    // What it has it serves without asking anybody.
+    drop(upstream);
+    client.good(&["rm", &name]);
+    client.good(&["pull", &name]);
 }
