@@ -12,7 +12,7 @@
 //! | 3 | [`engine`] | a loaded model, in a child process: llama.cpp and mistral.rs behind one trait |
 //! | 4 | [`scheduler`] | which models are resident |
 //! | 5 | [`api`] | HTTP: three dialects over one kind of turn |
-//! | 6 | [`cli`], [`server`], [`config`] | the command line; everything put together; every setting |
+//! | 6 | [`cli`], [`server`], [`config`], `cpu` | the command line; everything put together; every setting; the processor |
 //!
 //! Two things differ from a plain stack of floors. `go` may be named by all, since a manifest, a template and an error text
 //! are all what Go's library prints. `create` stands beside `pull`, which calls it: making a model is as much the store's business
@@ -54,4 +54,6 @@ pub mod scheduler;
 pub mod api;
 pub mod cli;
 pub mod config;
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+pub mod cpu;
 pub mod server;

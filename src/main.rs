@@ -8,6 +8,13 @@ use tracing_subscriber::EnvFilter;
 
 use hanzod::cli::Cli;
 
+/// Called by the loader before every constructor.
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+#[used]
+// SAFETY: the section holds pointers to functions, and this is one; it needs nothing that is not set up by then.
+#[unsafe(link_section = ".preinit_array")]
+static FIRST_OF_ALL: extern "C" fn() = hanzod::cpu::check;
+
 fn main() -> ExitCode {
     let cli = Cli::parse();
     log(&cli);

@@ -148,7 +148,8 @@ impl Tags {
         };
         write(&mut file).map_err(StoreError::io("write", &path))?;
         file.persist(&path).map_err(|error| StoreError::io("rename to", &path)(error.error))?;
-        sync_folder(&folder)
+        // The folders may be new as well: each is an entry of the one above.
+        folder.ancestors().take_while(|above| above.starts_with(&root)).try_for_each(sync_folder)
     }
 
     /// Removes `name` and the folders above it that are empty then. Gives the manifest, if it could be read.

@@ -14,14 +14,14 @@ const PROGRAM: &str = "docker-registry";
 const CONFIG: &[u8] =
     b"{\"model_format\":\"gguf\",\"model_family\":\"llama\",\"architecture\":\"amd64\",\"os\":\"linux\"}";
 
-struct Registry {
+pub struct Registry {
     child: Child,
     address: String,
 }
 
 impl Registry {
     /// `None` where the program is not installed.
-    async fn start(folder: &Path) -> Option<Self> {
+    pub async fn start(folder: &Path) -> Option<Self> {
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let address = format!("127.0.0.1:{port}");
         let config = folder.join("config.yml");
@@ -87,6 +87,15 @@ fn puller(store: &Store, folder: &Path) -> Puller {
 
 async fn events<E>(stream: impl Stream<Item = Result<E, hanzod::pull::PullError>>) -> Vec<E> {
     stream.map(Result::unwrap).collect().await
+}
+
+/// A model that is in the registry: its name, and how many blobs it has.
+pub async fn pushed(registry: &Registry, folder: &Path) -> (String, usize) {
+    let text = format!("{}/team/tiny:q4", registry.address);
+    let name = ModelName::parse(&text).unwrap();
+    let (store, manifest) = filled(&folder.join("pushed"), &name);
+    events(puller(&store, folder).push(name, true)).await;
+    (text, manifest.descriptors().count())
 }
 
 #[tokio::test]

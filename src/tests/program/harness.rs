@@ -66,12 +66,18 @@ impl Home {
         good(self.run(arguments))
     }
 
-    /// Makes `name` of the Modelfile, with one of the tiny model's files.
-    pub fn create(&self, name: &str, file: &str) {
+    /// The tiny model's Modelfile, with one of its files.
+    pub fn modelfile(&self, name: &str, file: &str) -> PathBuf {
         let text = std::fs::read_to_string(tiny().join("Modelfile")).unwrap();
         let from = format!("FROM {}", tiny().join(file).display());
         let modelfile = self.path().join(format!("Modelfile-{}", name.replace(['/', ':'], "-")));
         std::fs::write(&modelfile, text.replacen("FROM ./tiny-f16.gguf", &from, 1)).unwrap();
+        modelfile
+    }
+
+    /// Makes `name` of one of the tiny model's files.
+    pub fn create(&self, name: &str, file: &str) {
+        let modelfile = self.modelfile(name, file);
         self.good(&["create", name, "-f", modelfile.to_str().unwrap()]);
     }
 }

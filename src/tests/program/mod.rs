@@ -4,6 +4,8 @@ mod addresses;
 #[cfg(feature = "llama")]
 mod asking;
 #[cfg(target_os = "linux")]
+mod durable;
+#[cfg(target_os = "linux")]
 mod ending;
 mod harness;
 mod hostile;
