@@ -6,7 +6,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::OFlags;
@@ -78,6 +78,11 @@ impl Blobs {
     }
 
     fn second_name(&self, source: &Path) -> io::Result<TempPath> {
+        let owner = fs::metadata(source)?.uid();
+        // It becomes read-only for both names, and that is its owner's to decide.
+        if owner != rustix::process::geteuid().as_raw() {
+            return Err(io::Error::new(io::ErrorKind::PermissionDenied, "it belongs to another user"));
+        }
         let named = tempfile::Builder::new()
             .prefix("ingest-")
             .make_in(self.layout().blobs(), |path| fs::hard_link(source, path))?;
@@ -127,7 +132,6 @@ fn hash(file: &mut File, path: &Path, out: &mut impl Write, tell: &mut Tell<'_>)
 
 /// Files of the store that are known by more than their names, to be compared with others.
 pub(super) fn identity(path: &Path) -> Option<(u64, u64)> {
-    use std::os::unix::fs::MetadataExt as _;
     fs::metadata(path).ok().map(|seen| (seen.dev(), seen.ino()))
 }
 
@@ -142,7 +146,6 @@ impl super::Store {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::MetadataExt as _;
     use std::time::{Duration, SystemTime};
 
     use super::*;

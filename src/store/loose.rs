@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
@@ -114,7 +114,13 @@ fn add(found: &mut Found, kind: LooseKind, digest: Option<Digest>, path: PathBuf
     // What stands beside a download goes by its name.
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let key = digest.map_or_else(|| name.clone().into_owned(), |digest| digest.hex());
-    let modified = seen.modified().unwrap_or(SystemTime::UNIX_EPOCH);
+    let modified = match kind {
+        // Since it was moved: its content may be as old as it likes.
+        LooseKind::Damaged => {
+            SystemTime::UNIX_EPOCH + Duration::from_secs(u64::try_from(seen.ctime()).unwrap_or_default())
+        }
+        _ => seen.modified().unwrap_or(SystemTime::UNIX_EPOCH),
+    };
     // Downloads have holes: what counts is the room they take.
     let size = match kind {
         LooseKind::Partial => seen.blocks().saturating_mul(512).min(seen.len()),

@@ -189,7 +189,7 @@ impl Model {
     /// The GGUF weights' header; of a split model, the first part's. `None` for other formats.
     ///
     /// # Errors
-    /// [`StoreError::Gguf`] when the file is missing or no sound GGUF file.
+    /// [`StoreError::MissingBlob`], [`StoreError::Damaged`]; [`StoreError::Gguf`] for what is no sound GGUF file.
     pub fn gguf(&self) -> Result<Option<&Gguf>, StoreError> {
         if self.format() != Some(ModelFormat::Gguf) {
             return Ok(None);
@@ -197,6 +197,7 @@ impl Model {
         if self.gguf.get().is_none()
             && let Some(layer) = self.gguf_layers().next()
         {
+            self.store.blobs().open(&layer.digest)?;
             let opened = Gguf::open(&self.path(layer));
             let opened = opened.map_err(|source| StoreError::Gguf { name: self.name.short(), source })?;
             self.gguf.set(opened).ok();

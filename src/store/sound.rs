@@ -22,19 +22,23 @@ use crate::types::Digest;
 /// Bytes that are read in one go.
 const BUFFER: usize = 1 << 20;
 
-/// What was found of files while this program ran: their state then, and why they are damaged. A std mutex: held for single
-/// map operations.
+/// What was found of files while this program ran.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Found(Arc<Mutex<HashMap<Digest, (Stamp, Option<String>)>>>);
+pub(super) struct Found {
+    /// Their state then, and why they are damaged. A std mutex: held for single map operations.
+    seen: Arc<Mutex<HashMap<Digest, (Stamp, Option<String>)>>>,
+    /// Held while a blob is read on behalf of a request, so that many requests for it read it once.
+    reading: Arc<Mutex<()>>,
+}
 
 impl Found {
     fn get(&self, digest: &Digest, stamp: &Stamp) -> Option<Option<String>> {
-        let found = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         found.get(digest).filter(|(then, _)| then == stamp).map(|(_, why)| why.clone())
     }
 
     fn put(&self, digest: Digest, stamp: Stamp, why: Option<String>) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(digest, (stamp, why));
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner).insert(digest, (stamp, why));
     }
 }
 
@@ -69,22 +73,27 @@ impl Blobs {
             return Err(damaged(digest, &format!("it is {} bytes long, not {size}", seen.len())));
         }
         let stamp = Stamp::of(&seen).map_err(StoreError::io("look at", &self.path(digest)))?;
-        match (self.found().get(digest, &stamp), self.recorded(digest)) {
-            (Some(None), _) => Ok(()),
-            (Some(Some(why)), _) => Err(damaged(digest, &why)),
-            (None, Some(then)) if then == stamp => {
-                self.found().put(*digest, stamp, None);
-                Ok(())
-            }
-            (None, Some(_)) => {
-                tracing::info!(blob.digest = %digest, "a blob's file has changed, and is read");
-                self.read_through(digest, &mut |_| true).map(drop)
-            }
-            (None, None) => {
-                self.record(digest, stamp);
-                Ok(())
-            }
+        let known = || match self.found().get(digest, &stamp) {
+            Some(None) => Some(Ok(())),
+            Some(Some(why)) => Some(Err(damaged(digest, &why))),
+            None => None,
+        };
+        if let Some(known) = known() {
+            return known;
         }
+        match self.recorded(digest) {
+            Some(then) if then == stamp => self.found().put(*digest, stamp, None),
+            Some(_) => {
+                let _one = self.found().reading.lock().unwrap_or_else(PoisonError::into_inner);
+                if let Some(known) = known() {
+                    return known;
+                }
+                tracing::info!(blob.digest = %digest, "a blob's file has changed, and is read");
+                self.read_through(digest, &mut |_| true)?;
+            }
+            None => self.record(digest, stamp),
+        }
+        Ok(())
     }
 
     /// Whether a blob need not be brought anew. One that nothing is known of is read; one that is wrong is moved out of the

@@ -219,7 +219,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (store, name, digest) = filled(folder.path());
         let path = store.blobs().path(&digest);
-        let before = fs::metadata(&path).unwrap().modified().unwrap();
+        let before = std::time::SystemTime::now() - std::time::Duration::from_secs(30 * 24 * 3600);
+        fs::File::open(&path).unwrap().set_modified(before).unwrap();
+        weights(&store.model(&name).unwrap()).unwrap();
         write(&path, |file| {
             file.write_at(b"X", 3).unwrap();
             file.set_modified(before).unwrap();
@@ -238,6 +240,7 @@ mod tests {
         assert_eq!(weights(&fresh.model(&name).unwrap()).unwrap_err(), format!("blob {digest} is missing"));
         assert_eq!(fs::read_dir(fresh.layout().damaged()).unwrap().count(), 1, "nothing is thrown away");
         assert_eq!(fresh.usage().loose[0].digest, Some(digest));
+        assert!(fresh.prune(&Default::default()).removed.is_empty(), "not even for seven days");
         assert!(matches!(fresh.verify(None, false, &mut |_| false), Ok(stopped) if stopped.right == 0));
     }
 

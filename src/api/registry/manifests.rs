@@ -36,7 +36,7 @@ pub async fn manifest(
     let mut found = asked.find(&state).await?;
     if found.is_none() && state.registry.mode == RegistryMode::PullThrough {
         if let Some(name) = asked.upstream(&state.registry.upstream) {
-            state.registry.pulls.pull(&state.puller, name).await?;
+            state.registry.pulls.pull(&state.puller, name, state.registry.patience).await?;
             found = asked.find(&state).await?;
         }
     }

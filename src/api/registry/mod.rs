@@ -13,6 +13,8 @@ mod through;
 pub use blobs::blob;
 pub use manifests::{catalog, manifest, root, tags};
 
+use std::time::Duration;
+
 use axum::extract::FromRequestParts;
 use axum::http::StatusCode;
 use axum::http::header;
@@ -30,8 +32,13 @@ pub struct Registry {
     mode: RegistryMode,
     /// The registry that models are pulled from which are not here.
     upstream: String,
+    /// How long a client waits for a pull.
+    patience: Duration,
     pulls: through::Pulls,
 }
+
+/// Less than clients wait for the head of an answer.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 impl Default for Registry {
     fn default() -> Self {
@@ -41,7 +48,12 @@ impl Default for Registry {
 
 impl Registry {
     pub fn new(mode: RegistryMode, upstream: &str) -> Self {
-        Self { mode, upstream: upstream.to_owned(), pulls: through::Pulls::default() }
+        Self { mode, upstream: upstream.to_owned(), patience: PATIENCE, pulls: through::Pulls::default() }
+    }
+
+    /// The same, with another time that a client waits for a pull.
+    pub fn with_patience(self, patience: Duration) -> Self {
+        Self { patience, ..self }
     }
 }
 

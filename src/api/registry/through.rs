@@ -15,8 +15,6 @@ use crate::api::error::ApiError;
 use crate::pull::{PullError, Puller, Source};
 use crate::types::ModelName;
 
-/// Less than clients wait for the head of an answer.
-const PATIENCE: Duration = Duration::from_secs(20);
 /// Pulls at once: strangers must not fill the disk with all there is.
 const MOST: usize = 4;
 
@@ -32,11 +30,11 @@ impl Pulls {
     }
 
     /// Waits until `name` is here, by a pull that is under way or a new one. That there is no such model is no error here.
-    pub(super) async fn pull(&self, puller: &Puller, name: ModelName) -> Result<(), RegistryError> {
+    pub(super) async fn pull(&self, puller: &Puller, name: ModelName, patience: Duration) -> Result<(), RegistryError> {
         let shown = name.short();
         let busy = |why: &str| ApiError::Busy(format!("{shown} {why}"));
         let mut outcome = self.join(puller, name).ok_or_else(|| busy("has to wait for other pulls"))?;
-        let ended = tokio::time::timeout(PATIENCE, outcome.wait_for(Option::is_some)).await;
+        let ended = tokio::time::timeout(patience, outcome.wait_for(Option::is_some)).await;
         let ended = ended.map_err(|_| busy("is being pulled from upstream, ask again"))?;
         match ended.map_err(|_| ApiError::internal("the pull was torn down"))?.clone() {
             Some(Err(error)) if !is_unknown(&error) => Err(ApiError::from(error).into()),

@@ -1,5 +1,7 @@
 //! The store as a registry, by the router.
 
+use std::time::Duration;
+
 use axum::body::Body;
 use axum::http::{HeaderMap, Method, Request};
 use hanzod::api::Registry;
@@ -139,4 +141,29 @@ async fn blobs_whole_and_in_part() {
     std::fs::write(&place, vec![0; size]).unwrap();
     let (status, _, body) = ask(&app, Method::GET, &path, &[]).await;
     assert_eq!((status, code(&body).as_str()), (500, "UNKNOWN"));
+}
+
+#[tokio::test]
+async fn who_would_wait_too_long_for_a_pull_is_told_to_ask_again() {
+    // Takes connections, and never says a word.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let upstream = silent.local_addr().unwrap().to_string();
+    let registry = Registry::new(RegistryMode::PullThrough, &upstream).with_patience(Duration::from_millis(50));
+    let app = TestApp::serving(registry);
+    // A pull is joined by those who ask again, and there are not more than four.
+    for (model, why) in [("a", "is being pulled"), ("a", "is being pulled"), ("b", "is being pulled")]
+        .into_iter()
+        .chain([("c", "is being pulled"), ("d", "is being pulled"), ("e", "has to wait for other pulls")])
+    {
+        let path = format!("/v2/library/{model}/manifests/latest");
+        let (status, headers, body) = ask(&app, Method::GET, &path, &[]).await;
+        assert_eq!(
+            (status, code(&body).as_str(), &headers["retry-after"]),
+            (503, "UNAVAILABLE", &"5".parse().unwrap())
+        );
+        assert!(String::from_utf8(body).unwrap().contains(why), "{model}");
+    }
+    let digest = Digest::of(b"x");
+    let path = format!("/v2/library/a/manifests/{digest}");
+    assert_eq!(ask(&app, Method::GET, &path, &[]).await.0, 404, "a digest is not pulled");
 }
