@@ -59,10 +59,11 @@ fn json_is_python_s() {
         let template = format!("{{{{ messages[0].content }}}}{{{{ {{'b': [1, {{}}], 'a': 'é\\\"'}} | {filter} }}}}");
         render(&template, &[Message::text(Role::USER, "")], None).unwrap()
     };
-    assert_eq!(show("tojson"), "{\"a\": \"é\\\"\", \"b\": [1, {}]}");
-    assert_eq!(show("tojson(separators=(',', ':'))"), "{\"a\":\"é\\\"\",\"b\":[1,{}]}");
-    assert_eq!(show("tojson(indent=2)"), "{\n  \"a\": \"é\\\"\",\n  \"b\": [\n    1,\n    {}\n  ]\n}");
-    assert_eq!(show("tojson(ensure_ascii=True)"), "{\"a\": \"\\u00e9\\\"\", \"b\": [1, {}]}");
+    assert_eq!(show("tojson"), "{\"b\": [1, {}], \"a\": \"é\\\"\"}");
+    assert_eq!(show("tojson(separators=(',', ':'))"), "{\"b\":[1,{}],\"a\":\"é\\\"\"}");
+    assert_eq!(show("tojson(indent=2)"), "{\n  \"b\": [\n    1,\n    {}\n  ],\n  \"a\": \"é\\\"\"\n}");
+    assert_eq!(show("tojson(sort_keys=True)"), "{\"a\": \"é\\\"\", \"b\": [1, {}]}");
+    assert_eq!(show("tojson(ensure_ascii=True)"), "{\"b\": [1, {}], \"a\": \"\\u00e9\\\"\"}");
 }
 
 #[test]

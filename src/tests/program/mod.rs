@@ -9,6 +9,7 @@ mod durable;
 mod ending;
 mod harness;
 mod hostile;
+mod killed;
 mod models;
 mod moving;
 #[cfg(all(feature = "llama", target_os = "linux"))]

@@ -14,7 +14,7 @@ fn files(folder: &Path) -> Vec<PathBuf> {
 }
 
 /// Every blob is what its name says, every manifest is whole. Gives the number of manifests.
-fn check(store: &Path) -> usize {
+pub(super) fn check(store: &Path) -> usize {
     for blob in files(&store.join("blobs")) {
         let name = blob.file_name().unwrap().to_str().unwrap();
         assert_eq!(name, Digest::of(&std::fs::read(&blob).unwrap()).file_name());
