@@ -22,11 +22,14 @@ use crate::types::Digest;
 /// Bytes that are read in one go.
 const BUFFER: usize = 1 << 20;
 
+/// The state of a file, and why it is damaged, if it is.
+type Seen = (Stamp, Option<String>);
+
 /// What was found of files while this program ran.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Found {
-    /// Their state then, and why they are damaged. A std mutex: held for single map operations.
-    seen: Arc<Mutex<HashMap<Digest, (Stamp, Option<String>)>>>,
+    /// A std mutex: held for single map operations.
+    seen: Arc<Mutex<HashMap<Digest, Seen>>>,
     /// Held while a blob is read on behalf of a request, so that many requests for it read it once.
     reading: Arc<Mutex<()>>,
 }

@@ -152,10 +152,12 @@ mod tests {
         file.set_modified(later).unwrap();
     }
 
+    type Damage = Box<dyn Fn(&Path, &Path)>;
+
     /// Ways in which a disk or a hand damages a blob, and what is said of it.
-    fn damages() -> Vec<(&'static str, Box<dyn Fn(&Path, &Path)>)> {
+    fn damages() -> Vec<(&'static str, Damage)> {
         vec![
-            ("its content is sha256:", Box::new(|blob, _| write(blob, |file| flip(file)))),
+            ("its content is sha256:", Box::new(|blob, _| write(blob, flip))),
             ("it is 5 bytes long, not 24", Box::new(|blob, _| write(blob, |file| file.set_len(5).unwrap()))),
             ("it is 0 bytes long, not 24", Box::new(|blob, _| write(blob, |file| file.set_len(0).unwrap()))),
             ("is missing", Box::new(|blob, _| fs::remove_file(blob).unwrap())),
@@ -207,7 +209,7 @@ mod tests {
             assert_eq!((verified.right, verified.findings.len()), (1, 1), "{why}");
             assert_eq!(verified.findings[0].models, std::slice::from_ref(&name));
 
-            assert_eq!(fresh.blobs().settle(&digest, Some(WEIGHTS.len() as u64)).unwrap(), false, "{why}");
+            assert!(!fresh.blobs().settle(&digest, Some(WEIGHTS.len() as u64)).unwrap(), "{why}");
             assert_eq!(fresh.blobs().put(WEIGHTS).unwrap(), digest, "{why}");
             weights(&model).unwrap();
             assert!(fresh.verify(None, false, &mut |_| true).unwrap().findings.is_empty(), "{why}");

@@ -34,11 +34,12 @@ pub async fn manifest(
 ) -> Result<Response, RegistryError> {
     let asked = Asked { namespace, model, reference };
     let mut found = asked.find(&state).await?;
-    if found.is_none() && state.registry.mode == RegistryMode::PullThrough {
-        if let Some(name) = asked.upstream(&state.registry.upstream) {
-            state.registry.pulls.pull(&state.puller, name, state.registry.patience).await?;
-            found = asked.find(&state).await?;
-        }
+    if found.is_none()
+        && state.registry.mode == RegistryMode::PullThrough
+        && let Some(name) = asked.upstream(&state.registry.upstream)
+    {
+        state.registry.pulls.pull(&state.puller, name, state.registry.patience).await?;
+        found = asked.find(&state).await?;
     }
     let Some((bytes, kind)) = found else {
         return Err(RegistryError::new(
@@ -135,7 +136,8 @@ fn listed(list: &impl Serialize, path: &str, next: Option<String>) -> Response {
 fn page(all: BTreeSet<String>, query: Option<&str>) -> (Vec<String>, Option<String>) {
     let value = |key: &str| {
         let pairs = query.unwrap_or_default().split('&').filter_map(|pair| pair.split_once('='));
-        pairs.filter(|(name, _)| *name == key).map(|(_, value)| value.replace("%2F", "/").replace("%2f", "/")).last()
+        let found = pairs.rev().find(|(name, _)| *name == key);
+        found.map(|(_, value)| value.replace("%2F", "/").replace("%2f", "/"))
     };
     let count = value("n").and_then(|count| count.parse().ok()).filter(|count| *count > 0).unwrap_or(PAGE);
     let last = value("last");
