@@ -16,7 +16,8 @@
 //!
 //! Two things differ from a plain stack of floors. `go` may be named by all, since a manifest, a template and an error text
 //! are all what Go's library prints. `create` stands beside `pull`, which calls it: making a model is as much the store's business
-//! as fetching one, and files from an address or a hub become a model as an upload of them would.
+//! as fetching one, and files from an address or a hub become a model as an upload of them would; and it asks `prompt` which
+//! format the weights' own chat template writes.
 //!
 //! # Two flows
 //!

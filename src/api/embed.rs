@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::AppState;
 use super::error::ApiError;
-use super::models::find;
+use super::models::find_to_run;
 use super::turn::{Wish, wanted};
 use crate::engine::EmbedRequest;
 use crate::store::Capability;
@@ -29,7 +29,7 @@ pub struct Embedded {
 /// # Errors
 /// An unknown model, one that makes no embeddings, inputs that are too long and may not be cut.
 pub async fn embed(state: &AppState, name: &ModelName, wish: Wish, texts: Texts) -> Result<Embedded, ApiError> {
-    let known = find(state, name)
+    let known = find_to_run(state, name, &wish.asked)
         .await?
         .ok_or_else(|| ApiError::NotFound(format!("model {:?} not found, try pulling it first", wish.asked)))?;
     let (options, wanted) = wanted(state, &known, &wish.options, wish.keep_alive).await?;

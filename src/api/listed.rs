@@ -15,6 +15,9 @@ const MOST: usize = 4096;
 pub struct Listed {
     pub details: ModelDetails,
     pub capabilities: Vec<Capability>,
+    /// Of a model that another server runs: its name there, and that server. Else both are empty.
+    pub remote_model: String,
+    pub remote_host: String,
 }
 
 /// A std mutex: held for single map operations. A manifest's digest always means the same, so nothing grows stale.
@@ -30,7 +33,12 @@ impl Cache {
             return Ok(listed);
         }
         let model = store.model_of(tag.clone())?;
-        let listed = Arc::new(Listed { details: model.details(), capabilities: listed_capabilities(&model) });
+        let listed = Arc::new(Listed {
+            details: model.details(),
+            capabilities: listed_capabilities(&model),
+            remote_model: model.config.remote_model.clone(),
+            remote_host: model.config.remote_host.clone(),
+        });
         // Weights that cannot be read may be mended by the next pull, under the same digest.
         if model.format() != Some(ModelFormat::Gguf) || model.head().is_some() {
             let mut map = self.0.lock().unwrap_or_else(PoisonError::into_inner);

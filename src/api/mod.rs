@@ -98,11 +98,13 @@ pub fn router(state: AppState) -> Router {
         ("/v1/chat/completions", post(openai::chat::chat)),
         ("/v1/completions", post(openai::completions::completions)),
         ("/v1/embeddings", post(openai::embeddings::embeddings)),
+        ("/v1/responses", post(openai::responses::responses)),
         ("/v1/models", get(openai::models::list)),
         ("/v1/models/{*model}", get(openai::models::one)),
         ("/v1/messages", post(anthropic::messages::messages)),
     ];
     routes::build(table.into())
+        .layer(from_fn(middleware::unpack))
         .layer(from_fn_with_state(state.hosts.clone(), middleware::hosts))
         .layer(from_fn_with_state(state.origins.clone(), middleware::cors))
         .layer(from_fn(middleware::trace))

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::AppState;
 use super::error::ApiError;
-use super::names;
+use super::names::{self, is_local};
 use crate::prompt::PromptError;
 use crate::prompt::choose::Abilities;
 use crate::prompt::format::{Format, ModelTexts};
@@ -93,10 +93,10 @@ where
 /// The model of that name, or `None`.
 ///
 /// # Errors
-/// When its manifest or a small blob is broken, or it runs in the cloud.
+/// When its manifest or a small blob is broken.
 pub async fn find(state: &AppState, name: &ModelName) -> Result<Option<Arc<Known>>, ApiError> {
     let (store, cache, name, go_wanted) = (state.store.clone(), state.known.clone(), name.clone(), state.go_template);
-    let known = blocking(move || {
+    blocking(move || {
         let tag = match store.tags().get(&name) {
             Err(StoreError::NotFound(_)) => return Ok(None),
             tag => tag?,
@@ -109,11 +109,20 @@ pub async fn find(state: &AppState, name: &ModelName) -> Result<Option<Arc<Known
         cache.put(key, known.clone());
         Ok::<_, StoreError>(Some(known))
     })
-    .await?;
-    if known.as_ref().is_some_and(|known| !known.model.config.remote_model.is_empty()) {
-        return Err(names::remote("remote model is unavailable"));
+    .await
+}
+
+/// The model of that name that is to be run, or `None`. `asked` is the name as the client wrote it: with `local` for its last
+/// part it means no model of another server.
+///
+/// # Errors
+/// As [`find`], and for a model that another server runs: this one asks no others.
+pub async fn find_to_run(state: &AppState, name: &ModelName, asked: &str) -> Result<Option<Arc<Known>>, ApiError> {
+    match find(state, name).await? {
+        Some(known) if known.model.is_remote() && is_local(asked) => Ok(None),
+        Some(known) if known.model.is_remote() => Err(names::remote("remote model is unavailable")),
+        known => Ok(known),
     }
-    Ok(known)
 }
 
 fn read(store: &Store, tag: Tag, go_wanted: Option<bool>) -> Result<Known, StoreError> {

@@ -16,6 +16,12 @@ pub enum CreateError {
     Info { field: &'static str, kind: &'static str },
     #[error("neither 'from' or 'files' was specified")]
     NoSource,
+    #[error("bad remote")]
+    BadRemote,
+    #[error("DRAFT cannot be used with remote models")]
+    RemoteDraft,
+    #[error("a remote model takes no files")]
+    RemoteFiles,
     #[error("--draft-quantize requires a DRAFT model")]
     NoDraft,
     #[error("supplied file was not in GGUF format")]

@@ -50,6 +50,13 @@ impl<'a> Layers<'a> {
         self.layers.insert(place, (layer, event));
     }
 
+    /// Tells `event` of the last layer of a kind, in place of its own.
+    pub(super) fn tell(&mut self, kind: &MediaType, event: &CreateEvent) {
+        if let Some((_, told)) = self.layers.iter_mut().rfind(|(layer, _)| layer.media_type == *kind) {
+            *told = event.clone();
+        }
+    }
+
     pub(super) fn remove(&mut self, kind: &MediaType) {
         self.layers.retain(|(layer, _)| layer.media_type != *kind);
     }

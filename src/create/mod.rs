@@ -7,6 +7,7 @@
 //! manifest.
 
 pub mod archive;
+mod detected;
 mod error;
 mod layers;
 mod link;
@@ -21,7 +22,7 @@ mod tests;
 pub use error::{CreateError, CreateErrorKind};
 pub use link::{LinkEvent, LinkRequest, LooseGguf, link, scan};
 pub use quantize::{NO_DIGEST, Quantization, Quantized, quantizations};
-pub use request::{CreateFile, CreateInfo, CreateRequest};
+pub use request::{CreateFile, CreateInfo, CreateRequest, Remote};
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -29,6 +30,8 @@ use std::path::PathBuf;
 
 use serde_json::{Map, Value};
 
+use crate::prompt::detect::ChatTexts;
+use crate::prompt::named::Named;
 use crate::store::{
     Descriptor, Manifest, MediaType, Model, ModelConfig, ModelFormat, Pin, Store, StoreError, message_layer,
 };
@@ -43,6 +46,8 @@ pub enum CreateEvent {
     ParsingSafetensors,
     UsingLayer(Digest),
     CreatingLayer(Digest),
+    /// The weights' own chat template is that of a format that is known by this name.
+    DetectedTemplate(&'static str),
     WritingManifest,
     Success,
 }
@@ -54,6 +59,7 @@ impl fmt::Display for CreateEvent {
             Self::ParsingSafetensors => f.write_str("parsing safetensors"),
             Self::UsingLayer(digest) => write!(f, "using existing layer {digest}"),
             Self::CreatingLayer(digest) => write!(f, "creating new layer {digest}"),
+            Self::DetectedTemplate(name) => write!(f, "using autodetected template {name}"),
             Self::WritingManifest => f.write_str("writing manifest"),
             Self::Success => f.write_str("success"),
         }
@@ -76,6 +82,7 @@ pub fn create(
     if base.is_none() {
         use_builtin(&mut request, &given.facts.family);
     }
+    let detected = detected::detected(&mut request, base.as_ref(), &given);
     let config = config(&request, base.as_ref(), &given.facts);
 
     // of files that were quantised clients have been told by now
@@ -93,6 +100,9 @@ pub fn create(
     given.layers.into_iter().for_each(|layer| layers.add(layer));
     quantized.into_iter().for_each(|layer| layers.substitute(layer));
     write_texts(&mut layers, &request, base.as_ref().map(|base| &base.parameters))?;
+    if let Some(Named { name, .. }) = detected {
+        layers.tell(&MediaType::Template, &CreateEvent::DetectedTemplate(name));
+    }
     let config = layers.config(&config.to_bytes())?;
 
     let (layers, told, _pins) = layers.finish();
@@ -120,7 +130,8 @@ fn check(store: &Store, request: &CreateRequest) -> Result<(Option<Model>, Given
 /// The model to start from.
 fn base(store: &Store, request: &CreateRequest) -> Result<Option<Model>, CreateError> {
     let Some(from) = &request.from else {
-        return if request.files.is_empty() { Err(CreateError::NoSource) } else { Ok(None) };
+        let nothing = request.files.is_empty() && request.remote.is_none();
+        return if nothing { Err(CreateError::NoSource) } else { Ok(None) };
     };
     match store.model(from) {
         Err(StoreError::NotFound(_)) => Err(CreateError::FromNotFound(from.clone())),
@@ -138,11 +149,23 @@ struct Given {
     drafts: Vec<PathBuf>,
     /// The quantisation of the draft model, if there is one.
     draft_type: Option<String>,
+    /// The chat template that came with the files' weights.
+    chat: Option<ChatTexts>,
     events: Vec<CreateEvent>,
 }
 
 impl Given {
     fn read(store: &Store, request: &CreateRequest, base: Option<&Model>) -> Result<Self, CreateError> {
+        let remote = request.remote.is_some() || base.is_some_and(Model::is_remote);
+        if remote && !request.drafts.is_empty() {
+            return Err(CreateError::RemoteDraft);
+        }
+        if remote && !(request.files.is_empty() && request.adapters.is_empty()) {
+            return Err(CreateError::RemoteFiles);
+        }
+        if request.remote.is_some() {
+            return Ok(Self::nothing());
+        }
         if request.files.iter().any(|file| file.path().ends_with(".safetensors")) {
             if base.is_some() || !request.adapters.is_empty() || !request.drafts.is_empty() {
                 return Err(CreateError::Files("safetensors files must be given alone".to_owned()));
@@ -152,14 +175,21 @@ impl Given {
         Self::read_gguf(store, request, base)
     }
 
+    fn nothing() -> Self {
+        Self::of(Vec::new(), Facts::default(), Vec::new())
+    }
+
+    fn of(layers: Vec<Descriptor>, facts: Facts, events: Vec<CreateEvent>) -> Self {
+        Self { layers, facts, weights: Vec::new(), drafts: Vec::new(), draft_type: None, chat: None, events }
+    }
+
     fn read_safetensors(store: &Store, files: &[CreateFile]) -> Result<Self, CreateError> {
         let facts = safetensors::facts_of(store, files)?;
         let mut files: Vec<&CreateFile> = files.iter().collect();
         files.sort_unstable();
         let layer = |file: &CreateFile| weights::layer(store, MediaType::File, file, Some(file.path().to_owned()));
         let layers = files.into_iter().map(layer).collect::<Result<_, _>>()?;
-        let events = vec![CreateEvent::ParsingSafetensors];
-        Ok(Self { layers, facts, weights: Vec::new(), drafts: Vec::new(), draft_type: None, events })
+        Ok(Self::of(layers, facts, vec![CreateEvent::ParsingSafetensors]))
     }
 
     fn read_gguf(store: &Store, request: &CreateRequest, base: Option<&Model>) -> Result<Self, CreateError> {
@@ -199,6 +229,7 @@ impl Given {
             facts,
             weights,
             drafts: drafts.iter().map(|draft| draft.gguf.path().to_owned()).collect(),
+            chat: models.first().and_then(|gguf| weights::chat_texts(gguf)),
             draft_type: drafts.first().map(|draft| draft.gguf.file_type().to_owned()),
             events: vec![CreateEvent::ParsingGguf; files.len() + adapters.len() + drafts.len()],
             layers,
@@ -261,6 +292,10 @@ fn config(request: &CreateRequest, base: Option<&Model>, facts: &Facts) -> Model
     set(&mut config.renderer, &request.renderer);
     set(&mut config.parser, &request.parser);
     set(&mut config.requires, &request.requires);
+    if let Some(remote) = &request.remote {
+        remote.model.clone_into(&mut config.remote_model);
+        remote.host.clone_into(&mut config.remote_host);
+    }
     set(&mut config.base_name, info.base_name.as_deref().unwrap_or_default());
     for capabilities in [&facts.capabilities, &info.capabilities] {
         if !capabilities.is_empty() {

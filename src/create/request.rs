@@ -12,6 +12,8 @@ pub struct CreateRequest {
     pub name: ModelName,
     /// A model of the store to start from.
     pub from: Option<ModelName>,
+    /// In place of that: a model of another server, of which this store is to have the name.
+    pub remote: Option<Remote>,
     pub files: Vec<CreateFile>,
     pub adapters: Vec<CreateFile>,
     pub drafts: Vec<CreateFile>,
@@ -37,6 +39,7 @@ impl CreateRequest {
         Self {
             name,
             from: None,
+            remote: None,
             files: Vec::new(),
             adapters: Vec::new(),
             drafts: Vec::new(),
@@ -54,6 +57,15 @@ impl CreateRequest {
             quantized: Vec::new(),
         }
     }
+}
+
+/// A model that another server runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Remote {
+    /// The name it has there.
+    pub model: String,
+    /// `scheme://host:port`.
+    pub host: String,
 }
 
 /// A blob of the store, and the name it has on the client's side.

@@ -6,27 +6,27 @@ use super::*;
 use crate::store::Capability;
 use crate::types::{Message, ModelName};
 
-const TEMPLATE: &str = "{{ .System }}|{{ .Prompt }}|{{ .Response }}";
+pub(super) const TEMPLATE: &str = "{{ .System }}|{{ .Prompt }}|{{ .Response }}";
 
-struct Place {
+pub(super) struct Place {
     _folder: tempfile::TempDir,
     store: Store,
 }
 
-fn tiny(path: &str) -> Vec<u8> {
+pub(super) fn tiny(path: &str) -> Vec<u8> {
     std::fs::read(format!("{}/compat-tests/models/tiny/{path}", env!("CARGO_MANIFEST_DIR"))).unwrap()
 }
 
-fn request(name: &str) -> CreateRequest {
+pub(super) fn request(name: &str) -> CreateRequest {
     CreateRequest::new(ModelName::parse(name).unwrap())
 }
 
-fn object(value: Value) -> Map<String, Value> {
+pub(super) fn object(value: Value) -> Map<String, Value> {
     value.as_object().unwrap().clone()
 }
 
 impl Place {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(folder.path()).unwrap();
         Self { _folder: folder, store }
@@ -42,17 +42,17 @@ impl Place {
         place
     }
 
-    fn file(&self, path: &str, content: &[u8]) -> CreateFile {
+    pub(super) fn file(&self, path: &str, content: &[u8]) -> CreateFile {
         let digest = self.store.blobs().put(content).unwrap();
         CreateFile::new(path, &digest.to_string()).unwrap()
     }
 
-    fn create(&self, request: CreateRequest) -> Result<Vec<String>, CreateError> {
+    pub(super) fn create(&self, request: CreateRequest) -> Result<Vec<String>, CreateError> {
         let mut said = Vec::new();
         create(&self.store, request, |event| said.push(event.to_string())).map(|()| said)
     }
 
-    fn model(&self, name: &str) -> Model {
+    pub(super) fn model(&self, name: &str) -> Model {
         self.store.model(&ModelName::parse(name).unwrap()).unwrap()
     }
 
@@ -346,7 +346,7 @@ fn from_a_safetensors_folder() {
 }
 
 /// A GGUF file of these metadata and one small tensor.
-fn head(texts: &[(&str, &str)], numbers: &[(&str, u16)]) -> Vec<u8> {
+pub(super) fn head(texts: &[(&str, &str)], numbers: &[(&str, u16)]) -> Vec<u8> {
     let mut file = b"GGUF\x03\0\0\0".to_vec();
     let text = |file: &mut Vec<u8>, text: &str| {
         file.extend_from_slice(&(text.len() as u64).to_le_bytes());

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::{CreateError, CreateFile};
 use crate::gguf::{Gguf, GgufError, GgufKind, parameter_size};
+use crate::prompt::detect::ChatTexts;
 use crate::store::{Descriptor, MediaType, Store, StoreError};
 
 /// What the weights say of a model. Texts are empty and numbers zero where they do not say.
@@ -132,6 +133,17 @@ pub(super) fn facts_of(parts: &[&Gguf], others: &[&Gguf]) -> Result<Facts, Creat
         context_length: 0,
         embedding_length: 0,
         capabilities: Vec::new(),
+    })
+}
+
+/// The chat template of a GGUF model, if it has one.
+pub(super) fn chat_texts(gguf: &Gguf) -> Option<ChatTexts> {
+    let token = |text: Result<Option<String>, GgufError>| text.ok().flatten().unwrap_or_default();
+    Some(ChatTexts {
+        jinja: gguf.chat_template()?.to_owned(),
+        bos: token(gguf.bos_token()),
+        eos: token(gguf.eos_token()),
+        adds_bos: gguf.metadata().bool("tokenizer.ggml.add_bos_token"),
     })
 }
 

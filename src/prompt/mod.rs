@@ -7,6 +7,7 @@
 
 mod builtin;
 pub mod choose;
+pub mod detect;
 pub mod format;
 pub mod go_prompt;
 pub mod go_tags;
@@ -15,6 +16,7 @@ pub mod history;
 mod images;
 pub mod jinja;
 pub mod json_calls;
+pub mod named;
 pub mod parsers;
 pub mod renderers;
 mod scan;

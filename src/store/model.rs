@@ -136,6 +136,11 @@ impl Model {
         .find_map(|(kind, format)| self.manifest.layers_of(kind).next().map(|_| format))
     }
 
+    /// Another server runs it, and all that is here is its name and what goes with it.
+    pub fn is_remote(&self) -> bool {
+        !self.config.remote_model.is_empty()
+    }
+
     /// What an engine is to load: a GGUF file or its parts in order, or the folder of a safetensors model.
     ///
     /// # Errors

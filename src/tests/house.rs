@@ -12,7 +12,7 @@ const FLOORS: [(&str, &[&str]); 13] = [
     ("gguf", &["types"]),
     ("store", &["types", "gguf"]),
     ("prompt", &["types"]),
-    ("create", &["types", "gguf", "store"]),
+    ("create", &["types", "gguf", "store", "prompt"]),
     // Files from an address or a hub become a model as an upload of them would.
     ("pull", &["types", "store", "create"]),
     ("engine", &["types", "gguf", "store"]),

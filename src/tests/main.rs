@@ -6,8 +6,10 @@ mod ollama;
 mod own;
 mod program;
 mod registry;
+mod responses;
 mod spec;
 #[cfg(any(feature = "llama", feature = "mistral"))]
 mod structured;
 mod util;
 mod v1;
+mod zstd;

@@ -179,6 +179,7 @@ async fn refusals(app: &TestApp, model: &str) {
         (of(json!({ "type": "nope" })), "/properties/colour: Invalid type: nope"),
         (of(json!({ "$ref": "#/$defs/missing" })), "missing"),
         (of(json!({ "type": "string", "pattern": "(" })), "pattern"),
+        (of(json!({ "type": "array", "minItems": 10_000_000 })), "/properties/colour: minItems is larger than 1000000"),
         (of(json!({ "not": { "type": "string" } })), "not"),
         (
             json!({ "required": ["colour"], "properties": { "colour": { "type": "array", "minItems": 5, "maxItems": 1 } } }),

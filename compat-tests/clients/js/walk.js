@@ -191,6 +191,36 @@ const steps = {
     assert.equal(reply.choices[0].message.content, "It is 22 degrees in Paris.");
   },
 
+  async "openai: responses, streamed"() {
+    const asked = { model, input: "Count from 1 to 10.", reasoning: { effort: "none" }, temperature: 0 };
+    const whole = await openai.responses.create(asked);
+    assert.equal(whole.output_text, count);
+    const events = await gather(await openai.responses.create({ ...asked, stream: true }));
+    assert.deepEqual(events.map((event) => event.sequence_number), events.map((_, index) => index));
+    assert.equal(events.filter((event) => event.type === "response.output_text.delta").map((event) => event.delta).join(""), count);
+    assert.equal(events.at(-1).type, "response.completed");
+    assert.equal((await openai.responses.stream(asked).finalResponse()).output_text, count);
+  },
+
+  async "openai: responses, tools, and their result"() {
+    const { name, description, parameters } = tool.function;
+    const asked = { model, tools: [{ type: "function", name, description, parameters, strict: null }], reasoning: { effort: "none" }, temperature: 0 };
+    const input = ask("What is the weather today in Paris?");
+    const { output } = await openai.responses.create({ ...asked, input });
+    assert.deepEqual(output.map((item) => [item.type, JSON.parse(item.arguments)]), [["function_call", weather]]);
+    input.push(...output, { type: "function_call_output", call_id: output[0].call_id, output: "22 degrees" });
+    assert.equal((await openai.responses.stream({ ...asked, input }).finalResponse()).output_text, "It is 22 degrees in Paris.");
+  },
+
+  async "openai: responses, structured output"() {
+    const reply = await openai.responses.parse({
+      model, input: "Describe a person as JSON.", reasoning: { effort: "none" }, temperature: 0,
+      text: { format: { type: "json_schema", name: "person", schema, strict: true } },
+    });
+    assert.deepEqual(JSON.parse(reply.output_text), person);
+    assert.equal(reply.status, "completed");
+  },
+
   async "openai: embeddings"() {
     const reply = await openai.embeddings.create({ model: await embeddingModel(), input: ["why is the sky blue?", "a"] });
     assert.deepEqual(reply.data.map((item) => item.embedding.length), [384, 384]);

@@ -3,7 +3,9 @@
 mod cors;
 mod host;
 mod trace;
+mod zstd;
 
 pub use cors::{Origins, cors};
 pub use host::{Hosts, hosts};
 pub use trace::trace;
+pub use zstd::unpack;

@@ -13,7 +13,7 @@ use super::quantize::{Step, quantize};
 use crate::api::AppState;
 use crate::api::error::{ApiError, OllamaError};
 use crate::api::extract::Ollama;
-use crate::api::names;
+use crate::api::names::{self, Base};
 use crate::api::progress::respond;
 use crate::api::stream::Pieces;
 use crate::create::{CreateError, CreateFile, CreateInfo, CreateRequest, create as make, quantizations};
@@ -89,14 +89,14 @@ fn run(state: AppState, name: ModelName, request: wire::CreateRequest) -> Pieces
 }
 
 fn convert_request(name: ModelName, request: wire::CreateRequest) -> Result<CreateRequest, ApiError> {
-    let from = match request.from.as_str() {
-        "" => None,
-        text => Some(names::model(text, || CreateError::NoSource.into())?),
+    let (from, remote) = match request.from.as_str() {
+        "" if request.remote_host.is_empty() => (None, None),
+        text => match names::base(text, &request.remote_host)? {
+            Base::Here(name) => (Some(name), None),
+            Base::Elsewhere(remote) => (None, Some(remote)),
+        },
     };
-    if !request.remote_host.is_empty() {
-        return Err(names::remote("remote model is unavailable"));
-    }
-    if from.is_none() && request.files.0.is_empty() {
+    if from.is_none() && remote.is_none() && request.files.0.is_empty() {
         return Err(CreateError::NoSource.into());
     }
     if !request.template.is_empty() {
@@ -108,6 +108,7 @@ fn convert_request(name: ModelName, request: wire::CreateRequest) -> Result<Crea
     let set = |first: &str, second: &str| [first, second].into_iter().find(|text| !text.is_empty()).map(str::to_owned);
     Ok(CreateRequest {
         from,
+        remote,
         files: files(&request.files)?,
         adapters: files(&request.adapters)?,
         drafts: files(&request.draft_files)?,

@@ -34,6 +34,8 @@ fn listed(state: &AppState) -> Vec<ListedModel> {
         Some(ListedModel {
             name: tag.name.short(),
             model: tag.name.short(),
+            remote_model: listed.remote_model.clone(),
+            remote_host: listed.remote_host.clone(),
             modified_at: time::local(tag.modified),
             size: tag.manifest.total_size().unwrap_or_default(),
             digest: tag.digest.hex(),

@@ -32,8 +32,8 @@ pub async fn show(
     Ollama(request): Ollama<ShowRequest>,
 ) -> Result<Response, OllamaError> {
     let asked = if request.model.is_empty() { &request.name } else { &request.model };
-    let name = names::model(asked, || ApiError::invalid("model is required"))?;
-    let known = find(&state, &name).await?;
+    let name = names::model_to_show(asked, || ApiError::invalid("model is required"))?;
+    let known = find(&state, &name).await?.filter(|known| !(known.model.is_remote() && names::is_local(asked)));
     let known = known.ok_or_else(|| ApiError::NotFound(format!("model '{}' not found", name.short())))?;
     Options::default().apply(&request.options)?;
     let asked = asked.clone();
@@ -74,6 +74,8 @@ fn describe(known: &Known, request: &ShowRequest) -> Result<ShowResponse, ApiErr
         system: overlaid.system.clone().unwrap_or_default(),
         details: Details { context_length: 0, embedding_length: 0, ..details },
         messages: model.messages.iter().map(convert::wire_message).collect(),
+        remote_model: model.config.remote_model.clone(),
+        remote_host: model.config.remote_host.clone(),
         model_info,
         projector_info: projector_info.unwrap_or_default(),
         tensors: gguf.map(tensors).unwrap_or_default(),
@@ -151,6 +153,9 @@ fn info(gguf: &Gguf, verbose: bool) -> Result<BTreeMap<String, Box<RawValue>>, G
 fn info_of_config(model: &Model) -> BTreeMap<String, Box<RawValue>> {
     let details = model.details();
     let family = &details.family;
+    if family.is_empty() {
+        return BTreeMap::new();
+    }
     let mut info = BTreeMap::from([("general.architecture".to_owned(), raw(family))]);
     for (key, length) in [("context_length", details.context_length), ("embedding_length", details.embedding_length)] {
         info.extend(length.map(|length| (format!("{family}.{key}"), raw(&length))));

@@ -69,7 +69,10 @@ fn part(role: &str, part: &Value) -> Result<Message, ApiError> {
 }
 
 /// The bytes in a data URI. Nothing is fetched from anywhere.
-fn image(url: &str) -> Result<Image, ApiError> {
+///
+/// # Errors
+/// What is no data URI of an image.
+pub fn image(url: &str) -> Result<Image, ApiError> {
     if url.starts_with("http://") || url.starts_with("https://") {
         return Err(ApiError::invalid(
             "image URLs are not currently supported, please use base64 encoded data instead",
@@ -91,7 +94,7 @@ fn calls(calls: Vec<wire::ToolCall>) -> Result<Vec<ToolCall>, ApiError> {
 }
 
 /// The tool that a result is of: as the client says, or by the latest call of that id.
-fn tool_name(name: String, call_id: &str, before: &[Message]) -> String {
+pub fn tool_name(name: String, call_id: &str, before: &[Message]) -> String {
     if !name.is_empty() || call_id.is_empty() {
         return name;
     }
@@ -103,8 +106,14 @@ fn tool_name(name: String, call_id: &str, before: &[Message]) -> String {
 /// A word that is no effort.
 pub fn think(request: &ChatRequest) -> Result<Option<Think>, ApiError> {
     let nested = request.reasoning.as_ref().map(|reasoning| reasoning.effort.as_str());
-    let effort = nested.filter(|effort| !effort.is_empty()).or(request.reasoning_effort.as_deref());
-    Ok(Some(match effort.unwrap_or_default() {
+    let word = nested.filter(|word| !word.is_empty()).or(request.reasoning_effort.as_deref());
+    effort(word.unwrap_or_default())
+}
+
+/// # Errors
+/// A word that is no effort.
+pub fn effort(word: &str) -> Result<Option<Think>, ApiError> {
+    Ok(Some(match word {
         "" => return Ok(None),
         "none" => Think::Off,
         "minimal" | "low" => Think::Level(ThinkLevel::Low),

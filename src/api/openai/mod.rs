@@ -5,6 +5,7 @@ pub mod completions;
 mod convert;
 pub mod embeddings;
 pub mod models;
+pub mod responses;
 
 use super::error::json_line as answer;
 use crate::engine::Usage;

@@ -19,8 +19,8 @@ pub async fn list(State(state): State<AppState>) -> Result<Response, OpenAiError
 }
 
 pub async fn one(State(state): State<AppState>, Path(id): Path<String>) -> Result<Response, OpenAiError> {
-    let name = names::model(&id, || ApiError::invalid("model is required"))?;
-    let known = find(&state, &name).await?;
+    let name = names::model_to_show(&id, || ApiError::invalid("model is required"))?;
+    let known = find(&state, &name).await?.filter(|known| !(known.model.is_remote() && names::is_local(&id)));
     let known = known.ok_or_else(|| ApiError::NotFound(format!("model '{}' not found", name.short())))?;
     Ok(answer(&model(id, &known.model.name, known.model.modified)))
 }

@@ -20,7 +20,7 @@ use tokio::time::Instant;
 
 use super::AppState;
 use super::error::ApiError;
-use super::models::{Known, blocking, find};
+use super::models::{Known, blocking, find_to_run};
 use super::stream::Pieces;
 use crate::engine::route::{Defaults, plan};
 use crate::engine::{Constraint, GenerateRequest, LoadSpec};
@@ -57,7 +57,7 @@ impl Turn {
     /// # Errors
     /// 404 when there is none of that name.
     pub async fn new(state: &AppState, name: &ModelName, wish: Wish, began: Instant) -> Result<Self, ApiError> {
-        let known = find(state, name).await?;
+        let known = find_to_run(state, name, &wish.asked).await?;
         let known = known.ok_or_else(|| ApiError::NotFound(format!("model '{}' not found", wish.asked)))?;
         Ok(Self { known, wish, began })
     }

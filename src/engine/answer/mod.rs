@@ -71,10 +71,9 @@ impl Answer {
         tokens: &Arc<Tokens>,
         events: &Events,
     ) -> Result<Self, EngineError> {
-        let constrained = request.constraint.as_ref().map(|constraint| tokens.constrain(constraint)).transpose()?;
         let bound = context as u64 * LONGEST_ANSWER;
         let limit = u64::try_from(request.sampling.num_predict).ok().filter(|limit| (1..bound).contains(limit));
-        Ok(Self {
+        let mut answer = Self {
             sequence,
             events: events.clone(),
             tokens: tokens.clone(),
@@ -85,7 +84,7 @@ impl Answer {
             logprobs: request.logprobs,
             preserved: request.preserved.clone(),
             sampler: Sampler::new(&request.sampling, context, RandomState::new().build_hasher().finish()),
-            constrained,
+            constrained: None,
             text: TextStream::new(&request.sampling.stop),
             usage: Usage { prompt_tokens: prompt.len() as u64, ..Usage::default() },
             answer: prompt.len(),
@@ -93,7 +92,16 @@ impl Answer {
             shown: 0,
             began: Instant::now(),
             over: false,
-        })
+        };
+        if let Some(constraint) = &request.constraint {
+            answer.hold(tokens.constrain(constraint)?);
+        }
+        Ok(answer)
+    }
+
+    /// Holds the answer to a constraint that was compiled apart from it, before its first token.
+    pub fn hold(&mut self, constrained: Constrained) {
+        self.constrained = Some(constrained);
     }
 
     /// The prompt's evaluation begins now; `cached` of its tokens need none.

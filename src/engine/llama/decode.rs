@@ -15,9 +15,11 @@ use super::prompt;
 use super::vocab::{Vocab, native};
 use crate::engine::answer::{self, Answer, Next};
 use crate::engine::backend::Events;
+use crate::engine::constraint::Constrained;
 use crate::engine::event::EngineError;
+use crate::engine::preparing::Preparing;
 use crate::engine::protocol::{Command, SequenceId};
-use crate::engine::request::GenerateRequest;
+use crate::engine::request::{Constraint, GenerateRequest};
 
 /// How long a batch may take: no answer comes and no cancel is heard meanwhile. And the tokens of prompts that it holds
 /// at the least, however slow the model is; fewer are not worth a pass over the weights.
@@ -30,6 +32,9 @@ struct Patience {
 const READ: Patience = Patience { time: Duration::from_millis(200), least: 16 };
 /// While nobody reads yet: long enough for whole batches, which use the weights best, short enough to hear a cancel.
 const UNREAD: Patience = Patience { time: Duration::from_secs(3), least: 128 };
+
+/// How long to wait for a constraint when there is nothing else to do, before looking for a cancel.
+const LISTEN: Duration = Duration::from_millis(5);
 
 /// A request under way, or waiting for a slot.
 struct Job {
@@ -51,6 +56,8 @@ pub struct Decoder<'m> {
     jobs: Vec<Option<Job>>,
     /// In the order they came.
     waiting: VecDeque<Job>,
+    /// Those whose constraint is still to be compiled.
+    preparing: Preparing<Job, Constrained>,
     batch: LlamaBatch<'static>,
     pace: Pace,
     clock: u64,
@@ -82,6 +89,7 @@ impl<'m> Decoder<'m> {
             cached: std::iter::repeat_with(Cached::default).take(slots).collect(),
             jobs: std::iter::repeat_with(|| None).take(slots).collect(),
             waiting: VecDeque::new(),
+            preparing: Preparing::default(),
             batch: LlamaBatch::new(largest, 1),
             pace: Pace::new(largest),
             clock: 0,
@@ -93,7 +101,8 @@ impl<'m> Decoder<'m> {
     pub fn run(mut self, commands: &Receiver<Command>) {
         loop {
             let idle = self.waiting.is_empty() && self.jobs.iter().all(Option::is_none);
-            if idle {
+            self.welcome(if idle { LISTEN } else { Duration::ZERO });
+            if idle && self.waiting.is_empty() && self.preparing.is_idle() {
                 let Ok(command) = commands.recv() else { return };
                 self.take(command);
             }
@@ -117,11 +126,15 @@ impl<'m> Decoder<'m> {
 
     fn take(&mut self, command: Command) {
         match command {
-            Command::Generate { sequence, request } => match self.job(sequence, &request) {
-                Ok(job) => self.waiting.push_back(job),
-                Err(error) => self.events.failed(sequence, error),
-            },
+            Command::Generate { sequence, mut request } => {
+                let constraint = request.constraint.take();
+                let admitted = self.job(sequence, &request).and_then(|job| self.admit(job, constraint));
+                if let Err(error) = admitted {
+                    self.events.failed(sequence, error);
+                }
+            }
             Command::Cancel { sequence } => {
+                self.preparing.cancel(sequence);
                 self.waiting.retain(|job| job.sequence != sequence);
                 for job in &mut self.jobs {
                     job.take_if(|job| job.sequence == sequence);
@@ -132,6 +145,29 @@ impl<'m> Decoder<'m> {
                 self.events.failed(sequence, EngineError::Invalid(error.into()));
             }
             other => super::common(self.vocab, other, &self.events),
+        }
+    }
+
+    /// A constraint is compiled beside this thread, which all answers wait for.
+    fn admit(&mut self, job: Job, constraint: Option<Constraint>) -> Result<(), EngineError> {
+        let Some(constraint) = constraint else {
+            self.waiting.push_back(job);
+            return Ok(());
+        };
+        let tokens = self.vocab.tokens.clone();
+        self.preparing.start(job.sequence, job, move || tokens.constrain(&constraint))
+    }
+
+    /// Takes in those whose constraint is compiled. If there are others, waits for one as long as `patience`.
+    fn welcome(&mut self, patience: Duration) {
+        for (mut job, constrained) in self.preparing.done(patience) {
+            match constrained {
+                Ok(constrained) => {
+                    job.answer.hold(constrained);
+                    self.waiting.push_back(job);
+                }
+                Err(error) => self.events.failed(job.sequence, error),
+            }
         }
     }
 

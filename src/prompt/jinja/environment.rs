@@ -1,10 +1,10 @@
 //! Jinja as Hugging Face's chat templates expect it: block trimming, Python's methods, and Python's JSON.
 
 use std::fmt::Write as _;
-use std::sync::{Arc, LazyLock};
+use std::sync::LazyLock;
 
 use chrono::Local;
-use minijinja::value::{Enumerator, Kwargs, Object, ObjectRepr, Value, ValueKind};
+use minijinja::value::{Kwargs, Value, ValueKind};
 use minijinja::{AutoEscape, Environment, Error, ErrorKind, UndefinedBehavior};
 use minijinja_contrib::pycompat;
 use regex::Regex;
@@ -172,27 +172,6 @@ pub(super) fn value(json: &Json) -> Value {
         Json::Number(number) => Value::from_serialize(number),
         Json::String(text) => Value::from(text.as_str()),
         Json::Array(items) => items.iter().map(value).collect(),
-        Json::Object(members) => Value::from_object(Ordered(
-            members.iter().map(|(name, json)| (name.as_str().into(), value(json))).collect(),
-        )),
-    }
-}
-
-/// Minijinja's own maps are sorted; a tool's properties and a call's arguments keep their order.
-#[derive(Debug)]
-struct Ordered(Vec<(Arc<str>, Value)>);
-
-impl Object for Ordered {
-    fn repr(self: &Arc<Self>) -> ObjectRepr {
-        ObjectRepr::Map
-    }
-
-    fn get_value(self: &Arc<Self>, key: &Value) -> Option<Value> {
-        let key = key.as_str()?;
-        self.0.iter().find(|(name, _)| **name == *key).map(|(_, value)| value.clone())
-    }
-
-    fn enumerate(self: &Arc<Self>) -> Enumerator {
-        Enumerator::Values(self.0.iter().map(|(name, _)| Value::from(Arc::clone(name))).collect())
+        Json::Object(members) => members.iter().map(|(name, json)| (name.as_str(), value(json))).collect(),
     }
 }

@@ -72,6 +72,11 @@ impl JinjaPrompt {
         &self.answers
     }
 
+    /// Whether it has a place for system messages.
+    pub fn takes_system(&self) -> bool {
+        !self.habits.no_system
+    }
+
     /// The beginning-of-sequence text that a prompt may begin with. Must go when the tokenizer adds that token itself.
     pub fn leading_bos(&self) -> Option<&str> {
         (!self.bos.is_empty()).then_some(self.bos.as_str())

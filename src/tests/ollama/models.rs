@@ -126,3 +126,73 @@ async fn a_model_is_created_quantized() {
     assert_eq!(shown["details"]["quantization_level"], "Q4_K_M");
     assert_eq!(shown["template"], app.post("/api/show", json!({ "model": "tiny" })).await.json()["template"]);
 }
+
+#[tokio::test]
+async fn models_of_other_servers_are_names_and_no_more() {
+    let app = TestApp::with_tiny().await;
+    app.create(json!({
+        "model": "far", "from": "gpt-oss:20b-cloud", "system": "Be far.", "parameters": { "temperature": 0 },
+        "info": { "capabilities": ["completion", "tools"], "model_family": "gptoss", "context_length": 131_072 }
+    }))
+    .await;
+    app.create(json!({ "model": "farther", "from": "far", "system": "Be farther." })).await;
+    app.create(json!({ "model": "near", "from": "tiny", "remote_host": "box:99" })).await;
+
+    let listed = app.get("/api/tags").await.json();
+    let listed = |name: &str| {
+        let models = listed["models"].as_array().unwrap();
+        models.iter().find(|model| model["name"] == name).unwrap().clone()
+    };
+    let far = listed("far:latest");
+    let keys: Vec<&str> = far.as_object().unwrap().keys().map(String::as_str).collect();
+    assert_eq!(keys.join(" "), "name model remote_model remote_host modified_at size digest details capabilities");
+    assert_eq!(far["details"]["context_length"], 131_072);
+    for (name, model, host) in [
+        ("far:latest", "gpt-oss:20b", "https://ollama.com:443"),
+        ("farther:latest", "gpt-oss:20b", "https://ollama.com:443"),
+        ("near:latest", "tiny", "http://box:99"),
+    ] {
+        let shown = app.post("/api/show", json!({ "model": name })).await.json();
+        assert_eq!((&shown["remote_model"], &shown["remote_host"]), (&json!(model), &json!(host)));
+        assert_eq!((&listed(name)["remote_model"], &listed(name)["remote_host"]), (&json!(model), &json!(host)));
+    }
+    let shown = app.post("/api/show", json!({ "model": "far" })).await.json();
+    let able = json!(["completion", "tools", "thinking"]);
+    assert_eq!((&shown["system"], &shown["capabilities"]), (&json!("Be far."), &able));
+    assert_eq!(shown["model_info"]["gptoss.context_length"], 131_072);
+    assert_eq!(app.get("/v1/models/far").await.status, 200);
+
+    let disabled = "{\"error\":\"ollama cloud is disabled: remote model is unavailable\"}";
+    for (path, body) in [
+        ("/api/generate", json!({ "model": "far", "prompt": "x" })),
+        ("/api/chat", json!({ "model": "far", "messages": [{ "role": "user", "content": "x" }] })),
+        ("/api/embed", json!({ "model": "far", "input": "x" })),
+        ("/api/generate", json!({ "model": "gpt-oss:20b-cloud", "prompt": "x" })),
+    ] {
+        let reply = app.post(path, body).await;
+        assert_eq!((reply.status, reply.text().as_str()), (403, disabled), "{path}");
+    }
+    for (path, body, status, error) in [
+        (
+            "/api/show",
+            json!({ "model": "x:cloud" }),
+            403,
+            "ollama cloud is disabled: remote model details are unavailable",
+        ),
+        ("/api/show", json!({ "model": "far:local" }), 404, "model 'far:latest' not found"),
+        ("/api/chat", json!({ "model": "far:local" }), 404, "model 'far:local' not found"),
+        ("/api/create", json!({ "model": "y", "from": "x", "remote_host": "ftp://x" }), 400, "bad remote"),
+        ("/api/create", json!({ "model": "y", "remote_host": "x" }), 400, "neither 'from' or 'files' was specified"),
+        (
+            "/api/create",
+            json!({ "model": "y", "from": "x:cloud", "draft_files": { "d.gguf": Digest::of(b"d").to_string() } }),
+            400,
+            "DRAFT cannot be used with remote models",
+        ),
+    ] {
+        let reply = app.post(path, body).await;
+        assert_eq!((reply.status, reply.json()["error"].as_str()), (status, Some(error)));
+    }
+    assert_eq!(app.engine.loads(), 0);
+    assert_eq!(app.send(Method::DELETE, "/api/delete", &[], json!({ "model": "far" }).to_string()).await.status, 200);
+}

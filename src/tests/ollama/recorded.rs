@@ -7,8 +7,7 @@ use crate::util::{Reply, TestApp};
 
 /// Cases that need words of a model, models that are not made here, or the network.
 fn needs_more(id: &str, body: &str) -> bool {
-    const GROUPS: [&str; 6] =
-        ["openai/responses/", "jinja/openai/responses/", "pull/", "embeddings/", "end/", "copy/used"];
+    const GROUPS: [&str; 4] = ["pull/", "embeddings/", "end/", "copy/used"];
     let elsewhere = ["minilm", "tiny-fim", "mario"].iter().any(|model| body.contains(model));
     GROUPS.iter().any(|group| id.starts_with(group)) || elsewhere
 }

@@ -11,7 +11,8 @@ const LEFT_OUT: [&str; 5] = ["logprobs", "minilm", "tiny-fim", "tiny-copy", "mar
 /// Thinking has its own field, where Ollama leaves it in the text; and a tool is shown to a template as JSON, where Ollama
 /// shows Go's view of a structure.
 const BETTER: [&str; 2] = ["jinja/generate/think-level", "chat/debug-render"];
-const PATHS: [&str; 5] = ["/api/generate", "/api/chat", "/v1/chat/completions", "/v1/completions", "/v1/messages"];
+const PATHS: [&str; 6] =
+    ["/api/generate", "/api/chat", "/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/messages"];
 
 #[tokio::test]
 async fn answers_have_ollama_s_shape() {
@@ -62,6 +63,7 @@ fn said(path: &str, body: &str) -> Option<Script> {
         "/api/chat" => of_message(&body["message"], "thinking"),
         "/v1/chat/completions" => of_message(&body["choices"][0]["message"], "reasoning"),
         "/v1/completions" => ("I know.\n".to_owned(), text(&body["choices"][0]["text"]), Vec::new()),
+        "/v1/responses" => of_items(body["output"].as_array()?),
         _ => of_blocks(body["content"].as_array()?),
     };
     let mut words: Vec<String> = Vec::new();
@@ -89,6 +91,12 @@ fn of_blocks(blocks: &[Value]) -> (String, String, Vec<Value>) {
     let calls = blocks.iter().filter(|block| block["type"] == "tool_use");
     let calls = calls.map(|block| json!({ "name": block["name"], "arguments": block["input"] }));
     (joined("thinking"), joined("text"), calls.collect())
+}
+
+fn of_items(items: &[Value]) -> (String, String, Vec<Value>) {
+    let texts = |pointer: &str| items.iter().filter_map(|item| item.pointer(pointer)?.as_str()).collect();
+    let calls = items.iter().filter(|item| item["type"] == "function_call").cloned();
+    (texts("/summary/0/text"), texts("/content/0/text"), calls.collect())
 }
 
 fn shape(reply: &Reply) -> Vec<String> {
@@ -121,13 +129,17 @@ fn shape_of(body: &str) -> Vec<String> {
 }
 
 fn blank(key: &str, value: &mut Value) {
-    const WORDS: [&str; 10] = [
+    const WORDS: [&str; 14] = [
         "response",
         "thinking",
         "content",
         "reasoning",
         "text",
+        "delta",
+        "encrypted_content",
         "id",
+        "item_id",
+        "call_id",
         "created_at",
         "partial_json",
         "arguments",

@@ -79,8 +79,12 @@ impl Contract {
             Err(case) => (case, &self.beside[case]),
         };
         let verdict = if method == "HEAD" { headless(answers, answer) } else { self.judge(answers, answer) };
-        // guards and redirects stand before every route
-        let other = || self.judge(&self.beside["without-body"], answer);
+        // guards and redirects stand before every route, and what unpacks bodies before those of `/v1`
+        let before = if path.starts_with("/v1/") { &["without-body", "unpacked"][..] } else { &["without-body"] };
+        let other = || {
+            let verdicts = before.iter().map(|case| self.judge(&self.beside[*case], answer));
+            verdicts.reduce(Result::or).unwrap_or_else(|| Err("nothing stands before".into()))
+        };
         verdict.or_else(|error| other().map_err(|_| format!("{case}: {error}")))
     }
 

@@ -32,6 +32,10 @@ pub struct Details {
 pub struct ListedModel {
     pub name: String,
     pub model: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub remote_model: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub remote_host: String,
     pub modified_at: String,
     pub size: u64,
     pub digest: String,
@@ -86,6 +90,10 @@ pub struct ShowResponse {
     pub details: Details,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub messages: Vec<Message>,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub remote_model: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub remote_host: String,
     /// Its values are JSON text already: numbers of several widths, each with its own shortest digits.
     pub model_info: BTreeMap<String, Box<RawValue>>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
