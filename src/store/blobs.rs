@@ -1,6 +1,6 @@
 //! Content by its digest: what is there, and how more comes in.
 
-use std::fs::{self, File, Metadata, OpenOptions, Permissions};
+use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Read as _, Write};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -36,6 +36,11 @@ impl Blobs {
         &self.layout
     }
 
+    /// This store's layout, then those of the others.
+    pub(super) fn layouts(&self) -> impl Iterator<Item = &Layout> {
+        [&self.layout].into_iter().chain(self.extras.iter())
+    }
+
     pub(super) fn found(&self) -> &Found {
         &self.found
     }
@@ -53,27 +58,6 @@ impl Blobs {
         let path = self.path(digest);
         let seen = fs::symlink_metadata(&path).ok()?;
         self.regular(&path, seen).ok().map(|seen| seen.len())
-    }
-
-    /// What was `seen` at `path`, if that is a file, or a link to one that does not leave the store; else what it is.
-    pub(super) fn regular(&self, path: &Path, seen: Metadata) -> Result<Metadata, &'static str> {
-        let kind = seen.file_type();
-        if kind.is_file() {
-            return Ok(seen);
-        }
-        if !kind.is_symlink() {
-            return Err(if kind.is_dir() { "it is a folder" } else { "it is no file" });
-        }
-        let below = |layout: &Layout| {
-            let (path, root) = (fs::canonicalize(path).ok()?, fs::canonicalize(layout.root()).ok()?);
-            Some(path.starts_with(root))
-        };
-        let inside = || [&self.layout].into_iter().chain(self.extras.iter()).any(|layout| below(layout) == Some(true));
-        match fs::metadata(path) {
-            Ok(seen) if seen.is_file() && inside() => Ok(seen),
-            Ok(_) => Err("it is a link that leads out of the store"),
-            Err(_) => Err("it is a link that leads nowhere"),
-        }
     }
 
     /// All of a small blob, `limit` bytes at the most.
@@ -134,11 +118,6 @@ impl Blobs {
         let path = ingest.file.path().to_owned();
         ingest.write_all(content).map_err(StoreError::io("write", &path))?;
         ingest.commit(Some(&digest)).map(|(digest, _)| digest)
-    }
-
-    /// Whether something stands in the blob's place in this store itself.
-    pub(super) fn is_own(&self, digest: &Digest) -> bool {
-        fs::symlink_metadata(self.layout.blob(digest)).is_ok()
     }
 
     /// Opens (or goes on with) a download of `digest`. The file is the caller's to fill in any order.

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::Read as _;
 use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::fs::OFlags;
@@ -16,7 +16,7 @@ use rustix::io::Errno;
 use sha2::{Digest as _, Sha256};
 
 use super::stamp::Stamp;
-use super::{Blobs, StoreError};
+use super::{Blobs, Layout, StoreError};
 use crate::types::Digest;
 
 /// Bytes that are read in one go.
@@ -194,6 +194,32 @@ impl Blobs {
             Err(what) => what,
         };
         Err(damaged(digest, what))
+    }
+
+    /// What was `seen` at `path`, if that is a file, or a link to one that does not leave the store; else what it is.
+    pub(super) fn regular(&self, path: &Path, seen: Metadata) -> Result<Metadata, &'static str> {
+        let kind = seen.file_type();
+        if kind.is_file() {
+            return Ok(seen);
+        }
+        if !kind.is_symlink() {
+            return Err(if kind.is_dir() { "it is a folder" } else { "it is no file" });
+        }
+        let below = |layout: &Layout| {
+            let (path, root) = (fs::canonicalize(path).ok()?, fs::canonicalize(layout.root()).ok()?);
+            Some(path.starts_with(root))
+        };
+        let inside = || self.layouts().any(|layout| below(layout) == Some(true));
+        match fs::metadata(path) {
+            Ok(seen) if seen.is_file() && inside() => Ok(seen),
+            Ok(_) => Err("it is a link that leads out of the store"),
+            Err(_) => Err("it is a link that leads nowhere"),
+        }
+    }
+
+    /// Whether something stands in the blob's place in this store itself.
+    pub(super) fn is_own(&self, digest: &Digest) -> bool {
+        fs::symlink_metadata(self.layout().blob(digest)).is_ok()
     }
 
     /// What the file was like when it was last known to be right.
