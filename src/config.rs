@@ -12,7 +12,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::go::duration::GoDuration;
-use crate::types::{HostList, KeepAlive};
+use crate::types::name::DEFAULT_HOST;
+use crate::types::{HostList, KeepAlive, ModelName};
 
 /// hanzod's own port.
 pub const OWN_PORT: u16 = 3690;
@@ -104,6 +105,17 @@ impl Endpoint {
     }
 }
 
+/// What other machines get of the store.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum RegistryMode {
+    #[default]
+    Off,
+    /// What is there.
+    On,
+    /// What is not there too: it is pulled first.
+    PullThrough,
+}
+
 /// A setting that must not be seen.
 #[derive(Clone)]
 pub struct Hidden(String);
@@ -146,6 +158,14 @@ pub struct Config {
     /// The compatible address was set, so a client may try it; before our own, if that was not.
     pub compatible_is_set: bool,
     pub models: PathBuf,
+    /// Whether other machines may pull from here.
+    pub registry: RegistryMode,
+    /// The registry that a pull-through asks.
+    pub registry_upstream: String,
+    /// Further stores, which are only read.
+    pub extra_stores: Vec<PathBuf>,
+    /// Where other programs keep GGUF files: LM Studio, now and formerly, and the hub's cache.
+    pub model_folders: Vec<PathBuf>,
     /// Signs requests to Ollama's registry.
     pub key: PathBuf,
     pub hub: Hub,
@@ -197,14 +217,20 @@ impl Config {
             Some(time) => time?.to_std().filter(|time| !time.is_zero()),
         };
         let ollama = home.join(".ollama");
+        let hub = hub(&text, &home)?;
+        let studio = [".lmstudio/models", ".cache/lm-studio/models"].map(|folder| home.join(folder));
         Ok(Self {
+            model_folders: studio.into_iter().chain([hub.cache.clone()]).collect(),
             own: endpoint("HANZOD_HOST", OWN_PORT),
             own_is_set: text("HANZOD_HOST").is_some_and(|value| value != "off"),
             compatible: endpoint("OLLAMA_HOST", OLLAMA_PORT),
             compatible_is_set: text("OLLAMA_HOST").is_some_and(|value| value != "off"),
             models: text("OLLAMA_MODELS").map_or_else(|| ollama.join("models"), PathBuf::from),
+            registry: registry(text("HANZOD_REGISTRY"))?,
+            registry_upstream: upstream(text("HANZOD_REGISTRY_UPSTREAM"))?,
+            extra_stores: folders(text("HANZOD_EXTRA_STORES")),
             key: ollama.join("id_ed25519"),
-            hub: hub(&text, &home)?,
+            hub,
             pull_hosts: pull_hosts(text("HANZOD_PULL_HOSTS"))?,
             transfers: Transfers::read(&text)?,
             history: (!boolean(text("OLLAMA_NOHISTORY"))).then(|| ollama.join("history")),
@@ -286,6 +312,33 @@ fn keep_alive(value: String) -> Result<KeepAlive, ConfigError> {
     duration("OLLAMA_KEEP_ALIVE", value).map(|time| KeepAlive::from_nanos(time.0))
 }
 
+fn registry(value: Option<String>) -> Result<RegistryMode, ConfigError> {
+    Ok(match value.as_deref() {
+        None | Some("off" | "0" | "false") => RegistryMode::Off,
+        Some("on" | "1" | "true") => RegistryMode::On,
+        Some("pull-through") => RegistryMode::PullThrough,
+        Some(value) => {
+            let why = "is none of off, on, pull-through";
+            return Err(ConfigError { name: "HANZOD_REGISTRY", value: value.to_owned(), why });
+        }
+    })
+}
+
+/// The host of a registry, as it stands in a model's name.
+fn upstream(value: Option<String>) -> Result<String, ConfigError> {
+    let value = value.unwrap_or_else(|| DEFAULT_HOST.to_owned());
+    match ModelName::from_parts(&value, "x", "x", "x") {
+        Ok(_) => Ok(value),
+        Err(_) => Err(ConfigError { name: "HANZOD_REGISTRY_UPSTREAM", value, why: "is no host of a registry" }),
+    }
+}
+
+/// Folders between colons.
+fn folders(value: Option<String>) -> Vec<PathBuf> {
+    let list = value.unwrap_or_default();
+    list.split(':').map(str::trim).filter(|folder| !folder.is_empty()).map(PathBuf::from).collect()
+}
+
 /// `*`, or an origin with a scheme and at most one `*`.
 fn origins(value: Option<String>) -> Result<Vec<String>, ConfigError> {
     let list = value.unwrap_or_default();
@@ -335,10 +388,12 @@ mod tests {
             ("OLLAMA_MODELS", " \"/m\" "),
             ("OLLAMA_KEEP_ALIVE", "-1"),
             ("OLLAMA_ORIGINS", "https://a.example, app://*"),
+            ("HANZOD_EXTRA_STORES", "/a:/b c:"),
         ];
         let config = Config::read(&set).unwrap();
         assert_eq!((config.compatible, config.models, config.keep_alive), (None, "/m".into(), KeepAlive::Forever));
         assert_eq!(config.origins, ["https://a.example", "app://*"]);
+        assert_eq!(config.extra_stores, [PathBuf::from("/a"), PathBuf::from("/b c")]);
     }
 
     #[test]
@@ -371,6 +426,8 @@ mod tests {
             ("OLLAMA_KEEP_ALIVE", "soon"),
             ("OLLAMA_ORIGINS", "x.example"),
             ("OLLAMA_MAX_QUEUE", "-1"),
+            ("HANZOD_REGISTRY", "yes"),
+            ("HANZOD_REGISTRY_UPSTREAM", "https://x.example"),
         ] {
             assert_eq!(Config::read(&[(name, value)]).unwrap_err().name, name);
         }

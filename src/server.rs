@@ -17,9 +17,10 @@ use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 use tower::ServiceExt as _;
 
-use crate::api::{self, AppState, Hosts, ListCache, ModelCache, Origins};
+use crate::api::{self, AppState, Hosts, ListCache, ModelCache, Origins, Registry};
 use crate::config::{Config, Endpoint};
 use crate::engine::Quantizer;
 use crate::engine::process::ProcessEngine;
@@ -32,6 +33,8 @@ use crate::store::{Store, StoreError};
 const GRACE: Duration = Duration::from_secs(30);
 /// A client that has not sent its request's head by then is given up.
 const HEAD: Duration = Duration::from_secs(60);
+/// Between two looks for files that may go.
+const HOUR: Duration = Duration::from_secs(60 * 60);
 /// Models resident at once when nobody says.
 const MAX_LOADED: usize = 3;
 
@@ -51,7 +54,7 @@ pub enum ServerError {
 
 /// Puts the rooms together.
 fn compose(config: &Config) -> Result<AppState, ServerError> {
-    let store = Store::open(&config.models)?;
+    let store = Store::open_with(&config.models, &config.extra_stores)?;
     let store = if config.no_prune { store.keep_replaced() } else { store };
     let engine =
         ProcessEngine::of_this_program().map_err(|source| ServerError::System { what: "find this program", source })?;
@@ -75,6 +78,7 @@ fn compose(config: &Config) -> Result<AppState, ServerError> {
         hosts: Hosts::any(),
         known: ModelCache::default(),
         listed: ListCache::default(),
+        registry: Registry::new(config.registry, &config.registry_upstream),
     })
 }
 
@@ -146,8 +150,9 @@ pub async fn serve(config: Config, only: Vec<Endpoint>) -> Result<(), ServerErro
         // The line that scripts wait for. They need not read on.
         writeln!(std::io::stderr(), "hanzod is listening on http://{address}").ok();
     }
+    let mut sweeping = JoinSet::new();
     if !config.no_prune {
-        sweep(state.store.clone());
+        sweeping.spawn(sweep(state.store.clone()));
     }
 
     let (stop, stopped) = watch::channel(false);
@@ -207,14 +212,17 @@ async fn listen(endpoint: &Endpoint) -> Result<(TcpListener, SocketAddr), Server
     Ok((listener, address))
 }
 
-/// Removes old files that nothing names, behind the server's back.
-fn sweep(store: Store) {
-    tokio::task::spawn_blocking(move || {
-        let freed = store.sweep();
+/// Removes old files that nothing names, behind the server's back: now and every hour.
+async fn sweep(store: Store) {
+    let mut hours = tokio::time::interval(HOUR);
+    loop {
+        hours.tick().await;
+        let store = store.clone();
+        let freed = tokio::task::spawn_blocking(move || store.sweep()).await.unwrap_or(0);
         if freed > 0 {
             tracing::info!(freed_bytes = freed, "files that no model uses were removed");
         }
-    });
+    }
 }
 
 async fn accept(
@@ -273,7 +281,8 @@ impl InProcess {
         body: Option<BodyStream>,
     ) -> Result<(u16, BodyStream), axum::http::Error> {
         let body = body.map_or_else(Body::empty, Body::from_stream);
-        let request = Request::builder().method(method).uri(path).header("host", "localhost").body(body)?;
+        let request = Request::builder().method(method).uri(path).header("host", "localhost").extension(api::Inside);
+        let request = request.body(body)?;
         let response = match self.router.clone().oneshot(request).await {
             Ok(response) => response,
             Err(never) => match never {},

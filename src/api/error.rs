@@ -26,6 +26,9 @@ pub enum ApiError {
     Invalid(String),
     #[error("missing request body")]
     NoBody,
+    /// Of a blob that is this long.
+    #[error("the range is outside of its {0} bytes")]
+    Range(u64),
     #[error("request body is larger than {0} bytes")]
     TooLarge(usize),
     #[error("the request's body came too slowly")]
@@ -62,6 +65,7 @@ impl ApiError {
         match self {
             Self::Invalid(_) | Self::NoBody => StatusCode::BAD_REQUEST,
             Self::SlowBody => StatusCode::REQUEST_TIMEOUT,
+            Self::Range(_) => StatusCode::RANGE_NOT_SATISFIABLE,
             Self::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Unauthorized(_) => StatusCode::UNAUTHORIZED,
             Self::Forbidden(_) => StatusCode::FORBIDDEN,
@@ -84,6 +88,7 @@ impl From<StoreError> for ApiError {
         let text = error.to_string();
         match error {
             StoreError::NotFound(_) => Self::NotFound(text),
+            StoreError::NotOurs { .. } => Self::Forbidden(text),
             StoreError::DigestMismatch { .. } | StoreError::Unusable { .. } => Self::Invalid(text),
             _ => Self::Internal(text),
         }

@@ -7,6 +7,7 @@ mod anthropic;
 mod embed;
 mod error;
 mod extract;
+mod hanzod;
 mod id;
 mod listed;
 mod middleware;
@@ -15,13 +16,16 @@ mod names;
 mod ollama;
 mod openai;
 mod progress;
+mod registry;
 mod routes;
 mod stream;
 mod turn;
 
+pub use hanzod::link::Inside;
 pub use listed::Cache as ListCache;
 pub use middleware::{Hosts, Origins};
 pub use models::Cache as ModelCache;
+pub use registry::Registry;
 
 use axum::Router;
 use axum::middleware::{from_fn, from_fn_with_state};
@@ -50,6 +54,7 @@ pub struct AppState {
     pub hosts: Hosts,
     pub known: ModelCache,
     pub listed: ListCache,
+    pub registry: Registry,
 }
 
 /// Every route.
@@ -77,6 +82,19 @@ pub fn router(state: AppState) -> Router {
         ("/api/experimental/web_search", post(ollama::ops::web_search)),
         ("/api/experimental/web_fetch", post(ollama::ops::web_fetch)),
         ("/api/experimental/model-recommendations", get(ollama::ops::recommendations)),
+        ("/api/hanzod/df", get(hanzod::store::df)),
+        ("/api/hanzod/prune", post(hanzod::store::prune)),
+        ("/api/hanzod/verify", post(hanzod::verify::verify)),
+        ("/api/hanzod/link", post(hanzod::link::link)),
+        ("/api/hanzod/scan", post(hanzod::link::scan)),
+        ("/api/hanzod/export/{*model}", get(hanzod::archive::export)),
+        ("/api/hanzod/import", post(hanzod::archive::import)),
+        ("/api/hanzod/import/{*model}", post(hanzod::archive::import)),
+        ("/v2/", get_head(registry::root)),
+        ("/v2/_catalog", get_head(registry::catalog)),
+        ("/v2/{namespace}/{model}/tags/list", get_head(registry::tags)),
+        ("/v2/{namespace}/{model}/manifests/{reference}", get_head(registry::manifest)),
+        ("/v2/{namespace}/{model}/blobs/{digest}", get_head(registry::blob)),
         ("/v1/chat/completions", post(openai::chat::chat)),
         ("/v1/completions", post(openai::completions::completions)),
         ("/v1/embeddings", post(openai::embeddings::embeddings)),

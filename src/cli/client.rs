@@ -49,6 +49,11 @@ impl Client {
             // This process cannot stand in for another machine.
             anyhow::ensure!(is_here(endpoint), "no server answers at {base}");
         }
+        Self::local(config)
+    }
+
+    /// This process, whether a server runs or not.
+    pub(crate) fn local(config: &Config) -> anyhow::Result<Self> {
         Ok(Self::Local(Box::new(InProcess::start(config)?)))
     }
 

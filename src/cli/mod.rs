@@ -3,13 +3,16 @@
 //! Every command but `serve` and `runner` speaks the HTTP API: to a server that answers, else to the same router called in
 //! this process. Words for people go to the terminal, `--json` gives what a program reads.
 
+mod archive;
 mod client;
 mod create;
 mod models;
 mod progress;
 mod repl;
 mod run;
+mod share;
 mod show;
+mod store;
 mod table;
 mod words;
 
@@ -54,6 +57,18 @@ enum Command {
     Rm(models::Rm),
     /// Give a model a second name
     Cp(models::Cp),
+    /// Tell what takes the room on disk
+    Df(store::Df),
+    /// Remove what no model uses: unused blobs, downloads that nobody went on with
+    Prune(store::Prune),
+    /// Read blobs through, to see whether they are what their names say
+    Verify(store::Verify),
+    /// Make a model of a GGUF file of this machine, without a copy
+    Link(share::Link),
+    /// Write a model into one file
+    Export(archive::Export),
+    /// Take in a model that was exported
+    Import(archive::Import),
     /// Make a model from a Modelfile
     Create(create::Create),
     /// One loaded model; the server starts these itself
@@ -106,6 +121,7 @@ impl Cli {
         match self.command {
             Command::Runner => anyhow::bail!("the runner has no tasks: a bug"),
             Command::Serve(serve) => serve.execute(config).await,
+            Command::Link(link) => link.execute(&config).await,
             command => {
                 let client = Client::connect(&config).await?;
                 match command {
@@ -118,8 +134,13 @@ impl Cli {
                     Command::Stop(stop) => stop.execute(&client).await,
                     Command::Rm(rm) => rm.execute(&client).await,
                     Command::Cp(cp) => cp.execute(&client).await,
+                    Command::Df(df) => df.execute(&client).await,
+                    Command::Prune(prune) => prune.execute(&client).await,
+                    Command::Verify(verify) => verify.execute(&client).await,
+                    Command::Export(export) => export.execute(&client).await,
+                    Command::Import(import) => import.execute(&client).await,
                     Command::Create(create) => create.execute(&client).await,
-                    Command::Serve(_) | Command::Runner => Ok(()),
+                    Command::Serve(_) | Command::Link(_) | Command::Runner => Ok(()),
                 }
             }
         }

@@ -35,6 +35,9 @@ pub enum CreateError {
     Files(String),
     #[error("`{file}`: {source}")]
     Gguf { file: String, source: GgufError },
+    /// A file that is no archive of a model; the text says why.
+    #[error("not a model's archive: {0}")]
+    Archive(String),
     #[error("{0}")]
     Parameter(#[from] crate::types::options::OptionError),
     /// The model to start from is not here; it may be pulled.

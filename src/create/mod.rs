@@ -7,10 +7,12 @@
 //! Invariant: all that was asked is checked before anything is written, and the model appears, whole, with its
 //! manifest.
 
+pub mod archive;
 mod convert;
 mod detected;
 mod error;
 mod layers;
+mod link;
 mod quantize;
 mod request;
 mod safetensors;
@@ -21,6 +23,7 @@ mod tests;
 
 pub use convert::{Conversion, Converted, convert};
 pub use error::{CreateError, CreateErrorKind};
+pub use link::{LinkEvent, LinkRequest, LooseGguf, link, scan};
 pub use quantize::{NO_DIGEST, Quantization, Quantized, quantizations};
 pub use request::{CreateFile, CreateInfo, CreateRequest, Remote};
 

@@ -237,7 +237,8 @@ fn there(store: &Store, name: &ModelName, wanted: Vec<(String, Wanted)>) -> Hash
     };
     let find = |(path, wanted): (String, Wanted)| {
         let digest = match wanted.proof {
-            Proof::Sha256 => Some(wanted.key).filter(|digest| store.blobs().size(digest) == Some(wanted.size)),
+            Proof::Sha256 => Some(wanted.key)
+                .filter(|digest| store.blobs().settle(digest, Some(wanted.size)).is_ok_and(|there| there)),
             Proof::Git(hash) => of_former(&path, &wanted, hash),
             Proof::Nothing { .. } => None,
         }?;

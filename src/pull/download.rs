@@ -37,11 +37,13 @@ impl Puller {
             for blob in manifest.descriptors() {
                 let (digest, total) = (blob.digest, blob.size);
                 let store = puller.store().clone();
+                // What is there and damaged goes out of the way here.
                 let there = blocking(move || {
+                    let there = store.blobs().settle(&digest, Some(total));
                     store.blobs().touch(&digest);
-                    store.blobs().size(&digest) == Some(total)
+                    there
                 });
-                if !there.await? {
+                if !there.await?? {
                     let remote = Arc::new(RegistryBlob::new(line.clone(), digest));
                     let flight = puller.join(Wanted::digest(digest, total), remote);
                     let mut tick = tokio::time::interval(puller.settings().tick);

@@ -4,6 +4,7 @@ use super::direct::{Address, is_gguf};
 use super::repository::Repository;
 use crate::types::ModelName;
 use crate::types::name::InvalidName;
+pub(super) use crate::types::name::legal_part;
 
 /// A kind of place that models come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,14 +89,6 @@ impl Source {
     }
 }
 
-/// `text` as a part of a model's name: what names may not hold becomes a dash.
-pub(super) fn legal_part(text: &str) -> String {
-    let word = |letter: char| letter.is_ascii_alphanumeric() || letter == '_';
-    let text: String = text.chars().map(|letter| if word(letter) || letter == '.' { letter } else { '-' }).collect();
-    let text: String = text.trim_start_matches(['-', '.']).chars().take(80).collect();
-    if text.is_empty() { "model".to_owned() } else { text }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -119,11 +112,5 @@ mod tests {
             assert_eq!(SourceKind::of(text, given), Ok(kind), "{text} {given}");
         }
         assert!(SourceKind::of("x", "url").is_err());
-    }
-
-    #[test]
-    fn parts_of_names() {
-        assert_eq!(legal_part("..Ti ny/1.5é"), "Ti-ny-1.5-");
-        assert_eq!((legal_part("-."), legal_part(&"x".repeat(99)).len()), ("model".into(), 80));
     }
 }

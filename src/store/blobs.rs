@@ -1,15 +1,18 @@
 //! Content by its digest: what is there, and how more comes in.
 
 use std::fs::{self, File, OpenOptions, Permissions};
-use std::io::{self, Write};
+use std::io::{self, Read as _, Write};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use sha2::{Digest as _, Sha256};
 use tempfile::{NamedTempFile, TempPath};
 
 use super::layout::sync_folder;
+use super::sound::{Found, damaged};
+use super::stamp::Stamp;
 use super::{Layout, StoreError};
 use crate::types::Digest;
 
@@ -21,38 +24,61 @@ const WRITABLE: u32 = 0o600;
 #[derive(Clone, Debug)]
 pub struct Blobs {
     layout: Layout,
+    /// Other stores, of which blobs are read and nothing else.
+    extras: Arc<[Layout]>,
+    found: Found,
 }
 
 impl Blobs {
-    pub(super) fn new(layout: Layout) -> Self {
-        Self { layout }
+    pub(super) fn new(layout: Layout, extras: Arc<[Layout]>) -> Self {
+        Self { layout, extras, found: Found::default() }
     }
 
-    /// Where the content is, or would be.
+    pub(super) fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    /// This store's layout, then those of the others.
+    pub(super) fn layouts(&self) -> impl Iterator<Item = &Layout> {
+        [&self.layout].into_iter().chain(self.extras.iter())
+    }
+
+    pub(super) fn found(&self) -> &Found {
+        &self.found
+    }
+
+    /// Where the content is, here or in another store, or would be here.
     pub fn path(&self, digest: &Digest) -> PathBuf {
-        self.layout.blob(digest)
+        let there = |layout: &&Layout| fs::symlink_metadata(layout.blob(digest)).is_ok();
+        let elsewhere = || self.extras.iter().find(there);
+        let home = if self.extras.is_empty() || there(&&self.layout) { None } else { elsewhere() };
+        home.unwrap_or(&self.layout).blob(digest)
     }
 
     /// The size of a blob that is there. A folder, a link out of the store or a pipe under its name is no blob.
     pub fn size(&self, digest: &Digest) -> Option<u64> {
         let path = self.path(digest);
         let seen = fs::symlink_metadata(&path).ok()?;
-        let seen = if seen.is_symlink() { fs::metadata(&path).ok()? } else { seen };
-        seen.is_file().then_some(seen.len())
+        self.regular(&path, seen).ok().map(|seen| seen.len())
     }
 
     /// All of a small blob, `limit` bytes at the most.
     ///
     /// # Errors
-    /// [`StoreError::MissingBlob`], or a file that is too long or cannot be read.
+    /// [`StoreError::MissingBlob`], [`StoreError::Damaged`], or a file that is too long or cannot be read.
     pub fn read(&self, digest: &Digest, limit: u64) -> Result<Vec<u8>, StoreError> {
         let path = self.path(digest);
-        let size = self.size(digest).ok_or(StoreError::MissingBlob(*digest))?;
-        if size > limit {
-            let error = io::Error::other(format!("{size} bytes are more than the {limit} expected"));
+        let mut content = Vec::new();
+        let read = self.open(digest)?.take(limit + 1).read_to_end(&mut content);
+        read.map_err(StoreError::io("read", &path))?;
+        if content.len() as u64 > limit {
+            let error = io::Error::other(format!("more than the {limit} bytes expected"));
             return Err(StoreError::io("read", &path)(error));
         }
-        fs::read(&path).map_err(StoreError::io("read", &path))
+        match Digest::of(&content) {
+            actual if actual == *digest => Ok(content),
+            actual => Err(damaged(digest, &format!("its content is {actual}"))),
+        }
     }
 
     /// Begins to write content whose digest is not known yet, or is to be checked.
@@ -86,7 +112,7 @@ impl Blobs {
     /// When it cannot be written.
     pub fn put(&self, content: &[u8]) -> Result<Digest, StoreError> {
         let digest = Digest::of(content);
-        if self.size(&digest) == Some(content.len() as u64) {
+        if self.settle(&digest, Some(content.len() as u64))? {
             self.touch(&digest);
             return Ok(digest);
         }
@@ -117,14 +143,24 @@ impl Blobs {
 
     /// Marks a blob as used now, so that Ollama's sweep of old unreferenced files leaves it.
     pub fn touch(&self, digest: &Digest) {
-        let now = SystemTime::now();
-        File::open(self.path(digest)).and_then(|file| file.set_modified(now)).ok();
+        if !self.is_own(digest) {
+            return;
+        }
+        let unchanged = self.is_unchanged(digest);
+        let Ok(file) = self.open(digest) else { return };
+        if file.set_modified(SystemTime::now()).is_ok()
+            && unchanged
+            && let Ok(stamp) = file.metadata().and_then(|seen| Stamp::of(&seen))
+        {
+            self.record(digest, stamp);
+        }
     }
 
     /// # Errors
     /// When it is there and cannot be removed.
     pub fn remove(&self, digest: &Digest) -> Result<(), StoreError> {
-        let path = self.path(digest);
+        let path = self.layout.blob(digest);
+        fs::remove_file(self.layout.stamp(digest)).ok();
         match fs::remove_file(&path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(StoreError::io("remove", &path)(error)),
             _ => Ok(()),
@@ -144,17 +180,21 @@ impl Blobs {
 
     /// Gives a finished file its place: sync, read-only, rename, sync the folder. After an error of a sync the file's
     /// content is not to be trusted any more, so the caller drops it.
-    fn publish(
+    pub(super) fn publish(
         &self,
         file: &File,
         digest: &Digest,
         rename: impl FnOnce(&Path) -> io::Result<()>,
     ) -> Result<(), StoreError> {
-        let path = self.path(digest);
+        let path = self.layout.blob(digest);
         file.sync_all().map_err(StoreError::io("sync", &path))?;
         file.set_permissions(Permissions::from_mode(READ_ONLY)).map_err(StoreError::io("protect", &path))?;
         rename(&path).map_err(StoreError::io("rename to", &path))?;
-        sync_folder(&self.layout.blobs())
+        sync_folder(&self.layout.blobs())?;
+        if let Ok(stamp) = file.metadata().and_then(|seen| Stamp::of(&seen)) {
+            self.record(digest, stamp);
+        }
+        Ok(())
     }
 }
 
@@ -292,7 +332,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let layout = Layout::new(folder.path());
         layout.prepare().unwrap();
-        (folder, Blobs::new(layout))
+        (folder, Blobs::new(layout, Arc::default()))
     }
 
     #[test]

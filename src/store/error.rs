@@ -13,6 +13,9 @@ pub enum StoreError {
     NotFound(String),
     #[error("blob {0} is missing")]
     MissingBlob(Digest),
+    /// What stands in its place is not its content. A pull brings it anew.
+    #[error("blob {digest} is damaged: {why}")]
+    Damaged { digest: Digest, why: String },
     #[error("digest mismatch, expected \"{expected}\", got \"{actual}\"")]
     DigestMismatch { expected: Digest, actual: Digest },
     #[error("manifest of `{name}` is broken: {why}")]
@@ -24,6 +27,12 @@ pub enum StoreError {
     Unusable { name: String, why: String },
     #[error("weights of `{name}` cannot be read: {source}")]
     Gguf { name: String, source: GgufError },
+    /// Of a store that is only read.
+    #[error("model '{name}' is in `{}`, which is only read here", .store.display())]
+    NotOurs { name: String, store: PathBuf },
+    /// A file on another file system, mostly.
+    #[error("cannot take in `{}` without a copy: {why}", .path.display())]
+    NoLink { path: PathBuf, why: io::Error },
     #[error("cannot {what} `{path}`: {source}")]
     Io { what: &'static str, path: PathBuf, source: io::Error },
 }

@@ -1,17 +1,10 @@
 //! Removing what no name uses any more, and nothing that is about to be used.
 
 use std::collections::{HashMap, HashSet};
-use std::fs;
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::{Duration, SystemTime};
 
 use super::{Manifest, Store, StoreError};
 use crate::types::Digest;
-
-/// An unreferenced file this young may belong to a create or a pull of another program on the same store.
-const GRACE: Duration = Duration::from_secs(60 * 60);
-/// A download that nobody has gone on with for this long is given up.
-const PARTIAL_LIFE: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
 /// Digests that are in use though no manifest names them yet, counted.
 #[derive(Clone, Debug, Default)]
@@ -50,8 +43,12 @@ impl Store {
         Pin { digest, pins: self.inner.pins.clone() }
     }
 
+    pub(super) fn is_pinned(&self, digest: &Digest) -> bool {
+        self.inner.pins.lock().contains_key(digest)
+    }
+
     /// Every digest that a readable manifest names. `None` when a manifest cannot be read: then nobody knows.
-    fn referenced(&self) -> Option<HashSet<Digest>> {
+    pub(super) fn referenced(&self) -> Option<HashSet<Digest>> {
         let mut used = HashSet::new();
         for name in self.tags().names() {
             match self.tags().get(&name) {
@@ -80,49 +77,19 @@ impl Store {
         let unused: HashSet<Digest> = digests.into_iter().collect();
         let mut removed = 0;
         for digest in unused.difference(&used) {
-            if !self.inner.pins.lock().contains_key(digest) && self.blobs().size(digest).is_some() {
+            if !self.is_pinned(digest) && self.blobs().is_own(digest) {
                 self.blobs().remove(digest)?;
                 removed += 1;
             }
         }
         Ok(removed)
     }
-
-    /// Removes old files that nothing names: blobs, temp files, downloads, folders of links. Gives the bytes freed.
-    pub fn sweep(&self) -> u64 {
-        let Some(used) = self.referenced() else { return 0 };
-        let now = SystemTime::now();
-        let older = |time: SystemTime, age: Duration| now.duration_since(time).is_ok_and(|past| past > age);
-        let mut freed = 0;
-        for (digest, size, modified) in self.blobs().list() {
-            let kept = used.contains(&digest) || self.inner.pins.lock().contains_key(&digest);
-            if !kept && older(modified, GRACE) && self.blobs().remove(&digest).is_ok() {
-                freed += size;
-            }
-        }
-        let layout = self.layout();
-        for (folder, age, prefix) in [(layout.blobs(), GRACE, "ingest-"), (layout.partials(), PARTIAL_LIFE, "")] {
-            for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
-                let Ok(seen) = entry.metadata() else { continue };
-                let ours = entry.file_name().to_string_lossy().starts_with(prefix);
-                if ours && seen.modified().is_ok_and(|time| older(time, age)) && fs::remove_file(entry.path()).is_ok() {
-                    freed += seen.len();
-                }
-            }
-        }
-        let models: HashSet<Digest> = self.tags().list().into_iter().map(|tag| tag.digest).collect();
-        for entry in fs::read_dir(layout.views()).into_iter().flatten().flatten() {
-            let digest = entry.file_name().to_str().and_then(|hex| format!("sha256:{hex}").parse::<Digest>().ok());
-            if digest.is_none_or(|digest| !models.contains(&digest)) {
-                fs::remove_dir_all(entry.path()).ok();
-            }
-        }
-        freed
-    }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
     use crate::store::{Descriptor, MediaType};
     use crate::types::ModelName;
@@ -167,19 +134,6 @@ mod tests {
         assert_eq!(store.tags().list().len(), 1);
         assert!(matches!(store.remove(&ModelName::parse("one").unwrap()), Err(StoreError::NotFound(_))));
         assert!(fs::read_dir(store.layout().manifests()).unwrap().count() == 1, "empty folders go too");
-    }
-
-    #[test]
-    fn a_sweep_spares_the_young_and_the_used() {
-        let folder = tempfile::tempdir().unwrap();
-        let store = Store::open(folder.path()).unwrap();
-        let used = tag(&store, "one", b"used");
-        let young = store.blobs().put(b"young").unwrap();
-        let old = store.blobs().put(b"old").unwrap();
-        let past = SystemTime::now() - GRACE * 2;
-        fs::File::open(store.blobs().path(&old)).unwrap().set_modified(past).unwrap();
-        assert_eq!(store.sweep(), 3);
-        assert_eq!([used, young, old].map(|digest| store.blobs().size(&digest).is_some()), [true, true, false]);
     }
 
     #[test]

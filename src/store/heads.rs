@@ -1,6 +1,7 @@
 //! The metadata of GGUF blobs, read once: lists ask for it again and again, and a vocabulary is long to walk.
 
 use std::collections::HashMap;
+use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::Blobs;
@@ -20,6 +21,8 @@ impl Heads {
         if let Some(head) = known {
             return Ok(head);
         }
+        // A pipe or a link out of the store is not read.
+        blobs.open(digest).map_err(io::Error::other)?;
         let head = Arc::new(Gguf::peek(&blobs.path(digest))?);
         let mut heads = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if heads.len() >= MOST {

@@ -1,7 +1,8 @@
 //! The only place that knows a path of the store.
 //!
 //! `blobs/sha256-<hex>` and `manifests/<host>/<namespace>/<model>/<tag>` are Ollama's; `hanzod/` is ours and Ollama never
-//! looks into it: downloads under way (`partial/`), and folders of links for engines that want files by name (`views/`).
+//! looks into it: downloads under way (`partial/`), folders of links for engines that want files by name (`views/`), what
+//! blobs' files were like when they were last found right (`stamps/`), and blobs that were not (`damaged/`).
 
 use std::fs;
 use std::io;
@@ -57,6 +58,20 @@ impl Layout {
 
     pub fn views(&self) -> PathBuf {
         self.root.join("hanzod").join("views")
+    }
+
+    /// A note of what a blob's file was like when it was last known to be right.
+    pub fn stamp(&self, digest: &Digest) -> PathBuf {
+        self.stamps().join(digest.hex())
+    }
+
+    pub fn stamps(&self) -> PathBuf {
+        self.root.join("hanzod").join("stamps")
+    }
+
+    /// Blobs that were found not to be what their names say, moved out of the way.
+    pub fn damaged(&self) -> PathBuf {
+        self.root.join("hanzod").join("damaged")
     }
 
     /// Makes the folders, and gives blobs of Ollama's first versions (`sha256:<hex>`) the names of today.

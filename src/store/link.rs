@@ -94,11 +94,11 @@ impl Blobs {
     /// [`StoreError::DigestMismatch`] when a copy turns out to be something else; a file that cannot be linked or written.
     pub fn link_in(&self, file: &File, path: &Path, digest: &Digest) -> Result<Shared, StoreError> {
         let length = file.metadata().map_err(StoreError::io("look at", path))?.len();
-        if self.size(digest) == Some(length) {
+        if self.settle(digest, Some(length))? {
             self.touch(digest);
             return Ok(Shared::Already);
         }
-        let place = self.path(digest);
+        let place = self.layout().blob(digest);
         // Whoever wrote it may not have made it last.
         file.sync_all().map_err(StoreError::io("sync", path))?;
         let shared = share(file, path, &place, false).map_err(StoreError::io("link", &place))?;

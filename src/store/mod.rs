@@ -4,38 +4,53 @@
 //! an async thread use `spawn_blocking`.
 //!
 //! Invariant: a name under `blobs/` has the hash it says, and a manifest appears only after its blobs are durable
-//! (write, sync, rename, sync the folder). Nothing half-written is ever visible under its final name.
+//! (write, sync, rename, sync the folder). Nothing half-written is ever visible under its final name. What the disk or a hand
+//! did to a blob afterwards is found when it is used ([`Blobs::check`]).
 
+mod adopt;
 mod blobs;
 mod config;
 mod details;
+mod df;
 mod error;
+#[cfg(test)]
+mod extra_tests;
 mod gc;
 mod heads;
 mod layout;
 mod link;
+mod loose;
 mod manifest;
 mod messages;
 mod model;
 pub mod modelfile;
+mod prune;
+mod sound;
+mod stamp;
 mod tags;
+mod verify;
 mod view;
 
+pub use adopt::Taken;
 pub use blobs::{Blobs, Ingest, IngestFile, Partial};
 pub use config::ModelConfig;
 pub use details::{Capability, ModelDetails};
+pub use df::{ModelUsage, Usage};
 pub use error::StoreError;
 pub use gc::Pin;
 pub use layout::Layout;
 pub use link::{Shared, share};
+pub use loose::{Loose, LooseKind};
 pub use manifest::{Descriptor, Manifest, MediaType};
 pub use model::{Model, ModelFormat};
+pub use prune::{PruneRules, Pruned};
 pub use tags::{Tag, Tags};
+pub use verify::{Finding, Verified, VerifyStep};
 
 pub(crate) use messages::to_bytes as message_layer;
 pub(crate) use view::is_clean_path;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::types::ModelName;
@@ -64,10 +79,23 @@ impl Store {
     /// # Errors
     /// When `root` exists and is no folder, or cannot be made.
     pub fn open(root: &Path) -> Result<Self, StoreError> {
+        Self::open_with(root, &[])
+    }
+
+    /// As [`Store::open`], with what is in `extras` beside it: models of these stores are listed and run, and nothing there is
+    /// written or removed. What an earlier store has goes before what a later one has.
+    ///
+    /// # Errors
+    /// As [`Store::open`].
+    pub fn open_with(root: &Path, extras: &[PathBuf]) -> Result<Self, StoreError> {
         let layout = Layout::new(root);
         layout.prepare()?;
-        let blobs = Blobs::new(layout.clone());
-        let tags = Tags::new(layout.clone());
+        let extras: Arc<[Layout]> = extras.iter().map(|extra| Layout::new(extra)).collect();
+        for extra in extras.iter().filter(|extra| !extra.root().is_dir()) {
+            tracing::warn!(store = %extra.root().display(), "an extra store is not there");
+        }
+        let blobs = Blobs::new(layout.clone(), extras.clone());
+        let tags = Tags::new(layout.clone(), extras);
         Ok(Self {
             inner: Arc::new(Inner { layout, blobs, tags, pins: gc::Pins::default(), heads: heads::Heads::default() }),
             keeps_replaced: false,
@@ -111,7 +139,7 @@ impl Store {
     /// Removes `name`, and the blobs that no other name uses.
     ///
     /// # Errors
-    /// [`StoreError::NotFound`]; a file that cannot be removed.
+    /// [`StoreError::NotFound`]; [`StoreError::NotOurs`]; a file that cannot be removed.
     pub fn remove(&self, name: &ModelName) -> Result<(), StoreError> {
         let former = self.inner.tags.remove(name)?;
         if let Some(manifest) = former {

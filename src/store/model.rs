@@ -144,12 +144,10 @@ impl Model {
     /// What an engine is to load: a GGUF file or its parts in order, or the folder of a safetensors model.
     ///
     /// # Errors
-    /// When there are no weights, none that an engine of this program can run, or blobs of them are missing.
+    /// When there are no weights, none that an engine of this program can run, or blobs of them are missing or damaged.
     pub fn weights(&self) -> Result<Vec<PathBuf>, StoreError> {
         for layer in &self.manifest.layers {
-            if self.store.blobs().size(&layer.digest).is_none() {
-                return Err(StoreError::MissingBlob(layer.digest));
-            }
+            self.store.blobs().check(&layer.digest, layer.size)?;
         }
         match self.format() {
             Some(ModelFormat::Gguf) => Ok(self.gguf_layers().map(|layer| self.path(layer)).collect()),
@@ -196,7 +194,7 @@ impl Model {
     /// The GGUF weights' header; of a split model, the first part's. `None` for other formats.
     ///
     /// # Errors
-    /// [`StoreError::Gguf`] when the file is missing or no sound GGUF file.
+    /// [`StoreError::MissingBlob`], [`StoreError::Damaged`]; [`StoreError::Gguf`] for what is no sound GGUF file.
     pub fn gguf(&self) -> Result<Option<&Gguf>, StoreError> {
         if self.format() != Some(ModelFormat::Gguf) {
             return Ok(None);
@@ -204,6 +202,7 @@ impl Model {
         if self.gguf.get().is_none()
             && let Some(layer) = self.gguf_layers().next()
         {
+            self.store.blobs().open(&layer.digest)?;
             let opened = Gguf::open(&self.path(layer));
             let opened = opened.map_err(|source| StoreError::Gguf { name: self.name.short(), source })?;
             self.gguf.set(opened).ok();

@@ -1,15 +1,16 @@
 //! Names that point at manifests.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
 use super::layout::sync_folder;
 use super::manifest::{LARGEST, Manifest};
+use super::stamp::Stamp;
 use super::{Layout, StoreError};
 use crate::types::{Digest, ModelName};
 
@@ -19,16 +20,10 @@ const MOST: usize = 16 * 1024;
 #[derive(Clone, Debug)]
 pub struct Tags {
     layout: Layout,
+    /// Other stores, which are read and nothing else; what an earlier one has goes before what a later one has.
+    extras: Arc<[Layout]>,
     /// A std mutex: held for single map operations. What stands here holds only for the very file it was read from.
     read: Arc<Mutex<HashMap<PathBuf, (Stamp, Tag)>>>,
-}
-
-/// What tells one file from another that took its place.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Stamp {
-    inode: u64,
-    length: u64,
-    modified: SystemTime,
 }
 
 /// A name and what it points at.
@@ -43,17 +38,33 @@ pub struct Tag {
 }
 
 impl Tags {
-    pub(super) fn new(layout: Layout) -> Self {
-        Self { layout, read: Arc::default() }
+    pub(super) fn new(layout: Layout, extras: Arc<[Layout]>) -> Self {
+        Self { layout, extras, read: Arc::default() }
+    }
+
+    fn layouts(&self) -> impl Iterator<Item = &Layout> {
+        [&self.layout].into_iter().chain(self.extras.iter())
     }
 
     /// Every readable tag, newest first; of the same second, by name. Broken ones are logged and left out.
     pub fn list(&self) -> Vec<Tag> {
+        self.of(self.layouts())
+    }
+
+    /// As [`Tags::list`], without those of other stores.
+    pub fn own(&self) -> Vec<Tag> {
+        self.of([&self.layout])
+    }
+
+    fn of<'a>(&self, layouts: impl IntoIterator<Item = &'a Layout>) -> Vec<Tag> {
         let mut tags: Vec<Tag> = Vec::new();
-        for name in self.names() {
-            match self.read(name) {
-                Ok(tag) => tags.push(tag),
-                Err(error) => tracing::warn!(%error, "a manifest is passed over"),
+        let mut seen = HashSet::new();
+        for layout in layouts {
+            for name in names(layout).into_iter().filter(|name| seen.insert(name.clone())) {
+                match self.read(layout, name) {
+                    Ok(tag) => tags.push(tag),
+                    Err(error) => tracing::warn!(%error, "a manifest is passed over"),
+                }
             }
         }
         let second = |tag: &Tag| tag.modified.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |age| age.as_secs());
@@ -61,51 +72,37 @@ impl Tags {
         tags
     }
 
-    /// Every name that has a file, readable or not.
+    /// Every name that has a file in this store itself, readable or not.
     pub fn names(&self) -> Vec<ModelName> {
-        let mut names = Vec::new();
-        for host in children(&self.layout.manifests()) {
-            for namespace in children(&host.1) {
-                for model in children(&namespace.1) {
-                    for tag in children(&model.1) {
-                        names.extend(ModelName::from_parts(&host.0, &namespace.0, &model.0, &tag.0));
-                    }
-                }
-            }
-        }
-        names
+        names(&self.layout)
     }
 
     /// `name` in the spelling in which it is on disk: each part that differs only in case from what is there becomes
     /// what is there.
     pub fn resolve(&self, name: &ModelName) -> ModelName {
-        let mut folder = self.layout.manifests();
-        let mut parts = [name.host(), name.namespace(), name.model(), name.tag()].map(str::to_owned);
-        for part in &mut parts {
-            // The exact spelling first, and without a look at the whole folder.
-            if !folder.join(&*part).exists() {
-                let mut alike: Vec<String> = children(&folder).into_iter().map(|(name, _)| name).collect();
-                alike.retain(|other| other.eq_ignore_ascii_case(part));
-                alike.sort_unstable();
-                match alike.into_iter().next() {
-                    Some(spelling) => *part = spelling,
-                    None => break,
-                }
-            }
-            folder.push(&*part);
-        }
-        ModelName::from_parts(&parts[0], &parts[1], &parts[2], &parts[3]).unwrap_or_else(|_| name.clone())
+        resolve(&self.layout, name)
     }
 
     /// # Errors
     /// [`StoreError::NotFound`]; [`StoreError::BrokenManifest`] for what cannot be read as one.
     pub fn get(&self, name: &ModelName) -> Result<Tag, StoreError> {
-        self.read(self.resolve(name))
+        self.first(name, |layout| self.read(layout, resolve(layout, name)))
+    }
+
+    /// What the first store that has the name gives.
+    fn first<T>(
+        &self,
+        name: &ModelName,
+        mut get: impl FnMut(&Layout) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let there = |got: &Result<T, StoreError>| !matches!(got, Err(StoreError::NotFound(_)));
+        let found = self.layouts().map(&mut get).find(there);
+        found.unwrap_or_else(|| Err(StoreError::NotFound(name.short())))
     }
 
     /// The manifest of `name`, which is spelled as on disk. A file that was read before is not read again.
-    fn read(&self, name: ModelName) -> Result<Tag, StoreError> {
-        let path = self.layout.manifest(&name);
+    fn read(&self, layout: &Layout, name: ModelName) -> Result<Tag, StoreError> {
+        let path = layout.manifest(&name);
         let known = self.read.lock().unwrap_or_else(PoisonError::into_inner).get(&path).cloned();
         if let Some((stamp, tag)) = known
             && fs::metadata(&path).is_ok_and(|seen| Stamp::of(&seen).is_ok_and(|now| now == stamp))
@@ -129,7 +126,7 @@ impl Tags {
     /// # Errors
     /// As [`Tags::get`].
     pub fn bytes(&self, name: &ModelName) -> Result<(Vec<u8>, SystemTime), StoreError> {
-        let (bytes, stamp) = read(&self.layout.manifest(&self.resolve(name)), name)?;
+        let (bytes, stamp) = self.first(name, |layout| read(&layout.manifest(&resolve(layout, name)), name))?;
         Ok((bytes, stamp.modified))
     }
 
@@ -158,12 +155,16 @@ impl Tags {
     /// Removes `name` and the folders above it that are empty then. Gives the manifest, if it could be read.
     ///
     /// # Errors
-    /// [`StoreError::NotFound`]; a file that cannot be removed.
+    /// [`StoreError::NotFound`]; [`StoreError::NotOurs`]; a file that cannot be removed.
     pub(super) fn remove(&self, name: &ModelName) -> Result<Option<Manifest>, StoreError> {
         let name = self.resolve(name);
-        let manifest = match self.get(&name) {
+        let manifest = match self.read(&self.layout, name.clone()) {
             Ok(tag) => Some(tag.manifest),
-            Err(error @ StoreError::NotFound(_)) => return Err(error),
+            Err(error @ StoreError::NotFound(_)) => {
+                let has = |layout: &&Layout| self.read(layout, resolve(layout, &name)).is_ok();
+                let other = self.extras.iter().find(has).map(|layout| layout.root().to_owned());
+                return Err(other.map_or(error, |store| StoreError::NotOurs { name: name.short(), store }));
+            }
             Err(_) => None,
         };
         let path = self.layout.manifest(&name);
@@ -177,10 +178,37 @@ impl Tags {
     }
 }
 
-impl Stamp {
-    fn of(seen: &fs::Metadata) -> io::Result<Self> {
-        Ok(Self { inode: seen.ino(), length: seen.len(), modified: seen.modified()? })
+fn names(layout: &Layout) -> Vec<ModelName> {
+    let mut names = Vec::new();
+    for host in children(&layout.manifests()) {
+        for namespace in children(&host.1) {
+            for model in children(&namespace.1) {
+                for tag in children(&model.1) {
+                    names.extend(ModelName::from_parts(&host.0, &namespace.0, &model.0, &tag.0));
+                }
+            }
+        }
     }
+    names
+}
+
+fn resolve(layout: &Layout, name: &ModelName) -> ModelName {
+    let mut folder = layout.manifests();
+    let mut parts = [name.host(), name.namespace(), name.model(), name.tag()].map(str::to_owned);
+    for part in &mut parts {
+        // The exact spelling first, and without a look at the whole folder.
+        if !folder.join(&*part).exists() {
+            let mut alike: Vec<String> = children(&folder).into_iter().map(|(name, _)| name).collect();
+            alike.retain(|other| other.eq_ignore_ascii_case(part));
+            alike.sort_unstable();
+            match alike.into_iter().next() {
+                Some(spelling) => *part = spelling,
+                None => break,
+            }
+        }
+        folder.push(&*part);
+    }
+    ModelName::from_parts(&parts[0], &parts[1], &parts[2], &parts[3]).unwrap_or_else(|_| name.clone())
 }
 
 fn read(path: &Path, name: &ModelName) -> Result<(Vec<u8>, Stamp), StoreError> {

@@ -16,7 +16,11 @@ impl Model {
     pub(super) fn view(&self) -> Result<PathBuf, StoreError> {
         let folder = self.store.layout().view(&self.digest);
         if folder.is_dir() {
-            return Ok(folder);
+            if self.is_current(&folder) {
+                return Ok(folder);
+            }
+            // A blob has come from another store, or gone there.
+            fs::remove_dir_all(&folder).map_err(StoreError::io("remove", &folder))?;
         }
         let views = self.store.layout().views();
         fs::create_dir_all(&views).map_err(StoreError::io("make", &views))?;
@@ -36,6 +40,26 @@ impl Model {
         Ok(folder)
     }
 
+    /// Whether every link leads to where its blob is.
+    fn is_current(&self, folder: &Path) -> bool {
+        self.manifest.layers_of(MediaType::File).all(|layer| {
+            let name = layer.name.as_deref().unwrap_or_default();
+            let found = fs::read_link(folder.join(name)).ok();
+            found.is_some() && found == self.target(layer, name).ok()
+        })
+    }
+
+    /// Where the link of a file leads: up from its folder to the view, the views, `hanzod` and the store; of a blob of another
+    /// store, from the root.
+    fn target(&self, layer: &Descriptor, name: &str) -> Result<PathBuf, StoreError> {
+        let path = self.path(layer);
+        if !self.store.blobs().is_own(&layer.digest) && path != self.store.layout().blob(&layer.digest) {
+            return std::path::absolute(&path).map_err(StoreError::io("find", &path));
+        }
+        let up = "../".repeat(name.matches('/').count() + 3);
+        Ok(Path::new(&up).join("blobs").join(layer.digest.file_name()))
+    }
+
     fn link(&self, layer: &Descriptor, folder: &Path) -> Result<(), StoreError> {
         let name =
             layer.name.as_deref().filter(|name| is_clean_path(name)).ok_or_else(|| StoreError::BrokenManifest {
@@ -46,10 +70,7 @@ impl Model {
         if let Some(above) = path.parent() {
             fs::create_dir_all(above).map_err(StoreError::io("make", above))?;
         }
-        // up from the file's folder to the view, the views, `hanzod` and the store
-        let up = "../".repeat(name.matches('/').count() + 3);
-        let target = Path::new(&up).join("blobs").join(layer.digest.file_name());
-        symlink(target, &path).map_err(StoreError::io("make", &path))
+        symlink(self.target(layer, name)?, &path).map_err(StoreError::io("make", &path))
     }
 }
 

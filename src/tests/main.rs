@@ -4,6 +4,7 @@ mod convert;
 mod engine;
 mod house;
 mod ollama;
+mod own;
 mod program;
 mod registry;
 mod responses;

@@ -135,6 +135,14 @@ impl Hash for ModelName {
     }
 }
 
+/// `text` as a part of a model's name: what names may not hold becomes a dash.
+pub fn legal_part(text: &str) -> String {
+    let word = |letter: char| letter.is_ascii_alphanumeric() || letter == '_';
+    let text: String = text.chars().map(|letter| if word(letter) || letter == '.' { letter } else { '-' }).collect();
+    let text: String = text.trim_start_matches(['-', '.']).chars().take(80).collect();
+    if text.is_empty() { "model".to_owned() } else { text }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -156,5 +164,11 @@ mod tests {
         for bad in ["", "a/", ":x", "a:", "/a", "../a", "a/../b", "hf.co/org.x/model", "é", "a b", &"x".repeat(81)] {
             assert!(ModelName::parse(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn parts_of_names() {
+        assert_eq!(legal_part("..Ti ny/1.5é"), "Ti-ny-1.5-");
+        assert_eq!((legal_part("-."), legal_part(&"x".repeat(99)).len()), ("model".into(), 80));
     }
 }

@@ -2,6 +2,8 @@
 
 pub mod anthropic;
 pub mod go_json;
+pub mod hanzod;
 pub mod ollama;
 pub mod openai;
+pub mod registry;
 pub mod time;

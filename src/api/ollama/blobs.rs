@@ -21,8 +21,12 @@ fn parse(text: &str) -> Result<Digest, ApiError> {
 
 pub async fn head(State(state): State<AppState>, Path(text): Path<String>) -> Result<StatusCode, OllamaError> {
     let digest = parse(&text)?;
-    let size = blocking(move || Ok::<_, StoreError>(state.store.blobs().size(&digest))).await?;
-    size.map(|_| StatusCode::OK).ok_or_else(|| ApiError::NotFound(format!("blob {text:?} not found")).into())
+    let there = blocking(move || {
+        let blobs = state.store.blobs();
+        // A damaged blob is none: the client then uploads it anew.
+        Ok::<_, StoreError>(blobs.size(&digest).filter(|size| blobs.check(&digest, *size).is_ok()))
+    });
+    there.await?.map(|_| StatusCode::OK).ok_or_else(|| ApiError::NotFound(format!("blob {text:?} not found")).into())
 }
 
 pub async fn post(
@@ -33,7 +37,7 @@ pub async fn post(
     let digest = parse(&text)?;
     let blobs = state.store.blobs().clone();
     let there = blocking(move || {
-        let there = blobs.size(&digest).is_some();
+        let there = blobs.settle(&digest, None)?;
         if there {
             blobs.touch(&digest);
         }

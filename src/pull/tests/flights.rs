@@ -157,3 +157,33 @@ async fn f23_another_process_is_waited_for() {
     assert_eq!(registry.blobs_seen().len(), 1);
     bench.holds(&registry.name(), &content);
 }
+
+#[tokio::test]
+async fn a_damaged_blob_comes_anew_and_nothing_else_does() {
+    let content = Content::new(&[LARGE, 7000]);
+    let registry = Registry::honest(&content).await;
+    let bench = Bench::new();
+    bench.pull(&registry.name()).await.1.unwrap();
+    let (blob, asked) = (bench.store().blobs().path(&content.order[0]), registry.blobs_seen().len());
+    let damage = |write: &dyn Fn(&std::fs::File)| {
+        std::fs::remove_file(&blob).ok();
+        let file = std::fs::File::create(&blob).unwrap();
+        write(&file);
+    };
+    let mut body = content.blobs[&content.order[0]].to_vec();
+    body[LARGE / 2] ^= 1;
+    let flipped = |mut file: &std::fs::File| std::io::Write::write_all(&mut file, &body).unwrap();
+    let (short, empty) = (|file: &std::fs::File| file.set_len(9).unwrap(), |_: &std::fs::File| {});
+    let damages: [&dyn Fn(&std::fs::File); 3] = [&flipped, &short, &empty];
+    for (count, write) in damages.into_iter().enumerate() {
+        damage(write);
+        let (events, ended) = bench.pull(&registry.name()).await;
+        ended.unwrap();
+        super::only_forward(&events);
+        bench.holds(&registry.name(), &content);
+        let all = registry.blobs_seen();
+        assert!(all[asked..].iter().all(|seen| seen.path.ends_with(&content.order[0].to_string())));
+        let aside = std::fs::read_dir(bench.store().layout().damaged()).unwrap().count();
+        assert_eq!(aside, count + 1, "what was there is kept aside");
+    }
+}

@@ -15,6 +15,7 @@ mod harness;
 mod hostile;
 mod killed;
 mod models;
+mod moving;
 #[cfg(all(feature = "llama", target_os = "linux"))]
 mod runners;
 mod safetensors;

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-pub const NAMES: [&str; 3] = ["ollama.yaml", "openai.yaml", "anthropic.yaml"];
+pub const NAMES: [&str; 4] = ["ollama.yaml", "openai.yaml", "anthropic.yaml", "hanzod.yaml"];
 const SCHEME: &str = "spec:///";
 
 /// The documents by their names.

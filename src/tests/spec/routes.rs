@@ -8,7 +8,7 @@ use super::CONTRACT;
 
 /// The route table of the specification. The program's own is held against it as far as it stands; once it is whole, this
 /// one can go.
-const ROUTES: [(&str, &str); 33] = [
+const ROUTES: [(&str, &str); 51] = [
     ("GET", "/"),
     ("HEAD", "/"),
     ("GET", "/api/version"),
@@ -42,6 +42,24 @@ const ROUTES: [(&str, &str); 33] = [
     ("GET", "/v1/models"),
     ("GET", "/v1/models/{model}"),
     ("POST", "/v1/messages"),
+    ("GET", "/v2/"),
+    ("HEAD", "/v2/"),
+    ("GET", "/v2/_catalog"),
+    ("HEAD", "/v2/_catalog"),
+    ("GET", "/v2/{namespace}/{model}/tags/list"),
+    ("HEAD", "/v2/{namespace}/{model}/tags/list"),
+    ("GET", "/v2/{namespace}/{model}/manifests/{reference}"),
+    ("HEAD", "/v2/{namespace}/{model}/manifests/{reference}"),
+    ("GET", "/v2/{namespace}/{model}/blobs/{digest}"),
+    ("HEAD", "/v2/{namespace}/{model}/blobs/{digest}"),
+    ("GET", "/api/hanzod/df"),
+    ("POST", "/api/hanzod/prune"),
+    ("POST", "/api/hanzod/verify"),
+    ("POST", "/api/hanzod/link"),
+    ("POST", "/api/hanzod/scan"),
+    ("GET", "/api/hanzod/export/{model}"),
+    ("POST", "/api/hanzod/import"),
+    ("POST", "/api/hanzod/import/{model}"),
 ];
 
 /// Routes of Ollama's that hanzod does not answer yet; neither table has them.

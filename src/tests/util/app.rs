@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use axum::body::{Body, Bytes};
 use axum::http::{HeaderMap, Method, Request};
-use hanzod::api::{AppState, Hosts, ListCache, ModelCache, Origins, router};
+use hanzod::api::{AppState, Hosts, ListCache, ModelCache, Origins, Registry, router};
 use hanzod::engine::route::Defaults;
 use hanzod::engine::{Engine, Quantizer};
 use hanzod::pull::{PullSettings, Puller};
@@ -65,7 +65,13 @@ impl Reply {
 impl TestApp {
     pub fn new() -> Self {
         let engine = ScriptedEngine::default();
-        Self::of(Arc::new(engine.clone()), engine)
+        Self::of(Arc::new(engine.clone()), engine, Registry::default())
+    }
+
+    /// As a registry for others.
+    pub fn serving(registry: Registry) -> Self {
+        let engine = ScriptedEngine::default();
+        Self::of(Arc::new(engine.clone()), engine, registry)
     }
 
     /// With the engines of the program, each model in a process of its own; the scripted one has no part in it.
@@ -73,10 +79,10 @@ impl TestApp {
     pub fn real() -> Self {
         let engine =
             hanzod::engine::process::ProcessEngine::new(env!("CARGO_BIN_EXE_hanzod").into(), vec!["runner".into()]);
-        Self::of(Arc::new(engine), ScriptedEngine::default())
+        Self::of(Arc::new(engine), ScriptedEngine::default(), Registry::default())
     }
 
-    fn of(runs: Arc<dyn Engine>, engine: ScriptedEngine) -> Self {
+    fn of(runs: Arc<dyn Engine>, engine: ScriptedEngine, registry: Registry) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(folder.path()).unwrap();
         let scheduler = Scheduler::start(runs, Settings::default());
@@ -91,6 +97,7 @@ impl TestApp {
             hosts: Hosts::loopback("box"),
             known: ModelCache::default(),
             listed: ListCache::default(),
+            registry,
         });
         Self { engine, scheduler, store, router, _folder: folder }
     }

@@ -1,0 +1,124 @@
+//! What takes the room: models, what they share, and what no manifest names.
+
+use std::collections::HashMap;
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
+
+use super::{Loose, Store};
+use crate::types::{Digest, ModelName};
+
+/// One name's share.
+#[derive(Clone, Debug)]
+pub struct ModelUsage {
+    pub name: ModelName,
+    pub digest: Digest,
+    /// Bytes of its blobs on the disk, each counted once.
+    pub size: u64,
+    /// Bytes that would be free without it.
+    pub own: u64,
+    /// Blobs that its manifest names and that are not there.
+    pub missing: usize,
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct Usage {
+    /// The largest first.
+    pub models: Vec<ModelUsage>,
+    /// Bytes of all blobs that manifests name.
+    pub used: u64,
+    /// Of these, bytes that several names share.
+    pub shared: u64,
+    /// Of these, bytes of files that have another name outside of the store.
+    pub linked: u64,
+    pub loose: Vec<Loose>,
+    /// Why unused blobs cannot be told.
+    pub unsure: Option<&'static str>,
+    /// Bytes of the file system, and those that are free.
+    pub disk: Option<(u64, u64)>,
+}
+
+impl Store {
+    pub fn usage(&self) -> Usage {
+        let tags = self.tags().own();
+        let mut uses: HashMap<Digest, usize> = HashMap::new();
+        let named = |manifest: &super::Manifest| {
+            let mut named: Vec<Digest> = manifest.descriptors().map(|blob| blob.digest).collect();
+            named.sort_unstable();
+            named.dedup();
+            named
+        };
+        for tag in &tags {
+            named(&tag.manifest).into_iter().for_each(|digest| *uses.entry(digest).or_default() += 1);
+        }
+        let mut usage = Usage::default();
+        let mut sizes: HashMap<Digest, Option<u64>> = HashMap::new();
+        for (digest, count) in &uses {
+            let size = self.blobs().size(digest);
+            sizes.insert(*digest, size);
+            let size = size.filter(|_| self.blobs().is_own(digest));
+            usage.used += size.unwrap_or(0);
+            usage.shared += size.filter(|_| *count > 1).unwrap_or(0);
+            let linked = fs::metadata(self.blobs().path(digest)).is_ok_and(|seen| seen.nlink() > 1);
+            usage.linked += size.filter(|_| linked).unwrap_or(0);
+        }
+        let model = |tag: super::Tag| {
+            let blobs = named(&tag.manifest);
+            let sum = |keep: &dyn Fn(&Digest) -> bool| {
+                blobs.iter().filter(|digest| keep(digest)).filter_map(|digest| sizes[digest]).sum()
+            };
+            ModelUsage {
+                size: sum(&|_| true),
+                own: sum(&|digest| uses[digest] == 1),
+                missing: blobs.iter().filter(|digest| sizes[digest].is_none()).count(),
+                name: tag.name,
+                digest: tag.digest,
+            }
+        };
+        usage.models = tags.into_iter().map(model).collect();
+        usage.models.sort_by_key(|model| (std::cmp::Reverse(model.size), model.name.to_string()));
+        (usage.loose, usage.unsure) = self.loose();
+        let disk = rustix::fs::statvfs(self.layout().blobs()).ok();
+        usage.disk = disk.map(|seen| {
+            let bytes = |blocks: u64| blocks.saturating_mul(seen.f_frsize);
+            (bytes(seen.f_blocks), bytes(seen.f_bavail))
+        });
+        usage
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::{Descriptor, LooseKind, Manifest, MediaType};
+
+    #[test]
+    fn what_is_shared_is_nobodys_own() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(&folder.path().join("store")).unwrap();
+        let layer = |kind, content: &[u8]| Descriptor {
+            media_type: kind,
+            digest: store.blobs().put(content).unwrap(),
+            size: content.len() as u64,
+            from: None,
+            name: None,
+        };
+        let config = layer(MediaType::Config, b"{}");
+        for (name, own) in [("one", &b"12345"[..]), ("two", b"1234567")] {
+            let layers = vec![layer(MediaType::Model, b"shared----"), layer(MediaType::System, own)];
+            let manifest = Manifest::new(config.clone(), layers);
+            store.tag(&ModelName::parse(name).unwrap(), &manifest.to_bytes()).unwrap();
+        }
+        let shared = store.blobs().path(&Digest::of(b"shared----"));
+        fs::hard_link(shared, folder.path().join("elsewhere")).unwrap();
+        let unused = store.blobs().put(b"unused").unwrap();
+        store.blobs().partial(&Digest::of(b"p")).unwrap();
+
+        let usage = store.usage();
+        let models: Vec<_> = usage.models.iter().map(|model| (model.name.short(), model.size, model.own)).collect();
+        assert_eq!(models, [("two:latest".into(), 19, 7), ("one:latest".into(), 17, 5)]);
+        assert_eq!((usage.used, usage.shared, usage.linked), (24, 12, 10));
+        let loose: Vec<_> = usage.loose.iter().map(|loose| (loose.kind, loose.digest)).collect();
+        assert_eq!(loose, [(LooseKind::Blob, Some(unused)), (LooseKind::Partial, Some(Digest::of(b"p")))]);
+        assert!(usage.disk.is_some_and(|(all, free)| all >= free && free > 0) && usage.unsure.is_none());
+    }
+}

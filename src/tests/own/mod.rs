@@ -1,0 +1,5 @@
+//! Our own routes, by the router.
+
+mod link;
+mod registry;
+mod store;
