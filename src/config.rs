@@ -220,7 +220,7 @@ impl Config {
         let hub = hub(&text, &home)?;
         let studio = [".lmstudio/models", ".cache/lm-studio/models"].map(|folder| home.join(folder));
         Ok(Self {
-            model_folders: studio.into_iter().chain([hub.cache.clone()]).collect(),
+            model_folders: studio.into_iter().chain(hub.cache.clone()).collect(),
             own: endpoint("HANZOD_HOST", OWN_PORT),
             own_is_set: text("HANZOD_HOST").is_some_and(|value| value != "off"),
             compatible: endpoint("OLLAMA_HOST", OLLAMA_PORT),

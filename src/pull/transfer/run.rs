@@ -133,7 +133,9 @@ async fn lock(store: &Store, wanted: Wanted) -> Result<Option<Partial>, PullErro
         if named.is_none_or(|named| (named.dev(), named.ino()) != (ours.dev(), ours.ino())) {
             return Ok(Found::Busy);
         }
-        if wanted.known().is_some_and(|digest| store.blobs().size(&digest) == Some(wanted.size)) {
+        if let Some(digest) = wanted.known()
+            && store.blobs().settle(&digest, Some(wanted.size))?
+        {
             partial.discard();
             return Ok(Found::There);
         }
