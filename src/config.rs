@@ -153,6 +153,8 @@ pub struct Config {
     pub context_length: u32,
     /// Sequences at once in one model; zero leaves it to the server.
     pub num_parallel: u32,
+    /// Tokens may be guessed ahead (speculative decoding).
+    pub speculative: bool,
     /// Zero leaves it to the server.
     pub max_loaded: usize,
     pub max_queue: usize,
@@ -204,6 +206,7 @@ impl Config {
             load_timeout,
             context_length: number("OLLAMA_CONTEXT_LENGTH", 0)?,
             num_parallel: number("OLLAMA_NUM_PARALLEL", 0)?,
+            speculative: text("HANZOD_SPECULATIVE").is_none_or(|value| value != "off" && boolean(Some(value))),
             max_loaded: number("OLLAMA_MAX_LOADED_MODELS", 0)? as usize,
             max_queue: number("OLLAMA_MAX_QUEUE", 512)? as usize,
             origins: origins(text("OLLAMA_ORIGINS"))?,
@@ -289,7 +292,7 @@ mod tests {
     #[test]
     fn defaults_and_values() {
         let config = Config::read(&[("HOME", "/h")]).unwrap();
-        assert_eq!(config.models, PathBuf::from("/h/.ollama/models"));
+        assert_eq!((config.models, config.speculative), (PathBuf::from("/h/.ollama/models"), true));
         assert_eq!((config.own, config.compatible), (Some(Endpoint::loopback(3690)), Some(Endpoint::loopback(11434))));
         let set = [
             ("HOME", "/h"),
@@ -297,8 +300,10 @@ mod tests {
             ("OLLAMA_MODELS", " \"/m\" "),
             ("OLLAMA_KEEP_ALIVE", "-1"),
             ("OLLAMA_ORIGINS", "https://a.example, app://*"),
+            ("HANZOD_SPECULATIVE", "off"),
         ];
         let config = Config::read(&set).unwrap();
+        assert!(!config.speculative);
         assert_eq!((config.compatible, config.models, config.keep_alive), (None, "/m".into(), KeepAlive::Forever));
         assert_eq!(config.origins, ["https://a.example", "app://*"]);
     }

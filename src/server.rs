@@ -69,7 +69,12 @@ fn compose(config: &Config) -> Result<AppState, ServerError> {
         quantizer,
         puller: Puller::new(store.clone(), pull_settings(config)),
         store,
-        defaults: Defaults { context: config.context_length, parallel: config.num_parallel, available: None },
+        defaults: Defaults {
+            context: config.context_length,
+            parallel: config.num_parallel,
+            available: None,
+            guesses_off: !config.speculative,
+        },
         go_template: config.go_template,
         origins: Origins::new(&config.origins),
         hosts: Hosts::any(),

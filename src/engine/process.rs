@@ -315,6 +315,7 @@ mod tests {
             weights: Vec::new(),
             adapters: Vec::new(),
             projectors: Vec::new(),
+            drafts: Vec::new(),
             options: LoadOptions::default(),
             parallel: 1,
             embedding: false,

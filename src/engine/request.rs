@@ -23,6 +23,8 @@ pub struct LoadSpec {
     pub weights: Vec<PathBuf>,
     pub adapters: Vec<PathBuf>,
     pub projectors: Vec<PathBuf>,
+    /// A small model of the same vocabulary that guesses ahead, or its parts.
+    pub drafts: Vec<PathBuf>,
     /// `num_ctx` is resolved: context of one sequence, greater than zero.
     pub options: LoadOptions,
     /// Sequences that may run at once.

@@ -28,6 +28,8 @@ pub struct Defaults {
     pub parallel: u32,
     /// Free memory in bytes, when that is known.
     pub available: Option<u64>,
+    /// Nothing is guessed ahead (speculative decoding is off).
+    pub guesses_off: bool,
 }
 
 /// How a model is to be loaded.
@@ -57,8 +59,14 @@ pub fn plan(model: &Model, options: &LoadOptions, defaults: Defaults) -> Result<
     }
     options.num_ctx = bounded(options.num_ctx, sees, model.details().context_length);
 
+    if defaults.guesses_off {
+        options.draft_num_predict = 0;
+    }
+    let guesses = options.draft_num_predict > 0 && !embedding;
+
     let context = u64::try_from(options.num_ctx).unwrap_or(0);
-    let sequence = head.as_deref().map_or(0, |head| cache_bytes(head, context));
+    let drafts = model.draft_head().filter(|_| guesses);
+    let sequence = head.iter().chain(&drafts).map(|head| cache_bytes(head, context)).sum::<u64>();
     let weights_bytes = model.size();
     let estimate = |parallel: u32| {
         let caches = if embedding { 0 } else { sequence.saturating_mul(parallel.into()) };
@@ -78,6 +86,7 @@ pub fn plan(model: &Model, options: &LoadOptions, defaults: Defaults) -> Result<
         weights,
         adapters: model.adapters(),
         projectors: model.projectors(),
+        drafts: if guesses { model.drafts() } else { Vec::new() },
         options,
         parallel,
         embedding,
@@ -153,6 +162,7 @@ mod tests {
             weights: vec![file.path().to_owned()],
             adapters: Vec::new(),
             projectors: Vec::new(),
+            drafts: Vec::new(),
             options: LoadOptions::default(),
             parallel: 1,
             embedding: false,

@@ -97,6 +97,7 @@ fn wanted(name: &str) -> Wanted {
         weights: vec![name.into()],
         adapters: Vec::new(),
         projectors: Vec::new(),
+        drafts: Vec::new(),
         options,
         parallel: 4,
         embedding: false,

@@ -28,6 +28,7 @@ fn spec(num_ctx: i64, parallel: u32) -> LoadSpec {
         weights: vec![tiny()],
         adapters: Vec::new(),
         projectors: Vec::new(),
+        drafts: Vec::new(),
         options: LoadOptions { num_ctx, num_gpu: 0, ..LoadOptions::default() },
         parallel,
         embedding: false,

@@ -31,6 +31,7 @@ fn spec(folder: &Path, context: i64) -> LoadSpec {
         weights: vec![folder.to_owned()],
         adapters: Vec::new(),
         projectors: Vec::new(),
+        drafts: Vec::new(),
         options: LoadOptions { num_ctx: context, ..LoadOptions::default() },
         parallel: 4,
         embedding: false,

@@ -47,6 +47,7 @@ async fn ask(weights: &Path, question: &str) -> String {
         weights: vec![weights.to_owned()],
         adapters: Vec::new(),
         projectors: Vec::new(),
+        drafts: Vec::new(),
         options: LoadOptions { num_ctx: 512, num_gpu: 0, ..LoadOptions::default() },
         parallel: 1,
         embedding: false,
