@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::go::duration::GoDuration;
-use crate::types::KeepAlive;
+use crate::types::{Guessing, KeepAlive};
 
 /// hanzod's own port.
 pub const OWN_PORT: u16 = 3690;
@@ -153,8 +153,7 @@ pub struct Config {
     pub context_length: u32,
     /// Sequences at once in one model; zero leaves it to the server.
     pub num_parallel: u32,
-    /// Tokens may be guessed ahead (speculative decoding).
-    pub speculative: bool,
+    pub guessing: Guessing,
     /// Zero leaves it to the server.
     pub max_loaded: usize,
     pub max_queue: usize,
@@ -206,7 +205,7 @@ impl Config {
             load_timeout,
             context_length: number("OLLAMA_CONTEXT_LENGTH", 0)?,
             num_parallel: number("OLLAMA_NUM_PARALLEL", 0)?,
-            speculative: text("HANZOD_SPECULATIVE").is_none_or(|value| value != "off" && boolean(Some(value))),
+            guessing: text("HANZOD_SPECULATIVE").map_or(Ok(Guessing::default()), guessing)?,
             max_loaded: number("OLLAMA_MAX_LOADED_MODELS", 0)? as usize,
             max_queue: number("OLLAMA_MAX_QUEUE", 512)? as usize,
             origins: origins(text("OLLAMA_ORIGINS"))?,
@@ -251,6 +250,15 @@ fn keep_alive(value: String) -> Result<KeepAlive, ConfigError> {
     duration("OLLAMA_KEEP_ALIVE", value).map(|time| KeepAlive::from_nanos(time.0))
 }
 
+fn guessing(value: String) -> Result<Guessing, ConfigError> {
+    match value.as_str() {
+        "off" => Ok(Guessing::Off),
+        "on" => Ok(Guessing::WherePays),
+        "always" => Ok(Guessing::Always),
+        _ => Err(ConfigError { name: "HANZOD_SPECULATIVE", value, why: "is none of on, off and always" }),
+    }
+}
+
 /// `*`, or an origin with a scheme and at most one `*`.
 fn origins(value: Option<String>) -> Result<Vec<String>, ConfigError> {
     let list = value.unwrap_or_default();
@@ -292,7 +300,7 @@ mod tests {
     #[test]
     fn defaults_and_values() {
         let config = Config::read(&[("HOME", "/h")]).unwrap();
-        assert_eq!((config.models, config.speculative), (PathBuf::from("/h/.ollama/models"), true));
+        assert_eq!((config.models, config.guessing), (PathBuf::from("/h/.ollama/models"), Guessing::WherePays));
         assert_eq!((config.own, config.compatible), (Some(Endpoint::loopback(3690)), Some(Endpoint::loopback(11434))));
         let set = [
             ("HOME", "/h"),
@@ -303,7 +311,7 @@ mod tests {
             ("HANZOD_SPECULATIVE", "off"),
         ];
         let config = Config::read(&set).unwrap();
-        assert!(!config.speculative);
+        assert_eq!(config.guessing, Guessing::Off);
         assert_eq!((config.compatible, config.models, config.keep_alive), (None, "/m".into(), KeepAlive::Forever));
         assert_eq!(config.origins, ["https://a.example", "app://*"]);
     }
@@ -332,6 +340,7 @@ mod tests {
             ("OLLAMA_KEEP_ALIVE", "soon"),
             ("OLLAMA_ORIGINS", "x.example"),
             ("OLLAMA_MAX_QUEUE", "-1"),
+            ("HANZOD_SPECULATIVE", "maybe"),
         ] {
             assert_eq!(Config::read(&[(name, value)]).unwrap_err().name, name);
         }

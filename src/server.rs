@@ -73,7 +73,7 @@ fn compose(config: &Config) -> Result<AppState, ServerError> {
             context: config.context_length,
             parallel: config.num_parallel,
             available: None,
-            guesses_off: !config.speculative,
+            guessing: config.guessing,
         },
         go_template: config.go_template,
         origins: Origins::new(&config.origins),

@@ -304,7 +304,7 @@ fn route(shared: &Shared, event: Event) {
 mod tests {
     use super::*;
     use crate::engine::EngineKind;
-    use crate::types::LoadOptions;
+    use crate::types::{Guessing, LoadOptions};
 
     #[tokio::test(start_paused = true)]
     async fn a_runner_that_falls_silent_and_lives_is_ended() {
@@ -316,6 +316,7 @@ mod tests {
             adapters: Vec::new(),
             projectors: Vec::new(),
             drafts: Vec::new(),
+            guessing: Guessing::default(),
             options: LoadOptions::default(),
             parallel: 1,
             embedding: false,

@@ -3,7 +3,7 @@
 use super::request::{EngineKind, LoadSpec};
 use crate::gguf::{Gguf, Metadata};
 use crate::store::{Capability, Model, ModelFormat, StoreError};
-use crate::types::LoadOptions;
+use crate::types::{Guessing, LoadOptions};
 
 /// Context of one sequence when nobody says.
 const CONTEXT: i64 = 4096;
@@ -28,8 +28,7 @@ pub struct Defaults {
     pub parallel: u32,
     /// Free memory in bytes, when that is known.
     pub available: Option<u64>,
-    /// Nothing is guessed ahead (speculative decoding is off).
-    pub guesses_off: bool,
+    pub guessing: Guessing,
 }
 
 /// How a model is to be loaded.
@@ -59,10 +58,7 @@ pub fn plan(model: &Model, options: &LoadOptions, defaults: Defaults) -> Result<
     }
     options.num_ctx = bounded(options.num_ctx, sees, model.details().context_length);
 
-    if defaults.guesses_off {
-        options.draft_num_predict = 0;
-    }
-    let guesses = options.draft_num_predict > 0 && !embedding;
+    let guesses = defaults.guessing != Guessing::Off && options.draft_num_predict > 0 && !embedding;
 
     let context = u64::try_from(options.num_ctx).unwrap_or(0);
     let drafts = model.draft_head().filter(|_| guesses);
@@ -87,6 +83,7 @@ pub fn plan(model: &Model, options: &LoadOptions, defaults: Defaults) -> Result<
         adapters: model.adapters(),
         projectors: model.projectors(),
         drafts: if guesses { model.drafts() } else { Vec::new() },
+        guessing: if guesses { defaults.guessing } else { Guessing::Off },
         options,
         parallel,
         embedding,
@@ -163,6 +160,7 @@ mod tests {
             adapters: Vec::new(),
             projectors: Vec::new(),
             drafts: Vec::new(),
+            guessing: Guessing::default(),
             options: LoadOptions::default(),
             parallel: 1,
             embedding: false,

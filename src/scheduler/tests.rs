@@ -10,7 +10,7 @@ use tokio::time::sleep;
 
 use super::*;
 use crate::engine::{EmbedReply, EmbedRequest, EngineKind, GenerateRequest, Runner, StepStream};
-use crate::types::LoadOptions;
+use crate::types::{Guessing, LoadOptions};
 
 #[derive(Default)]
 struct FakeEngine {
@@ -98,6 +98,7 @@ fn wanted(name: &str) -> Wanted {
         adapters: Vec::new(),
         projectors: Vec::new(),
         drafts: Vec::new(),
+        guessing: Guessing::default(),
         options,
         parallel: 4,
         embedding: false,

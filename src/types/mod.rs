@@ -12,4 +12,4 @@ pub use chat::{
 pub use digest::Digest;
 pub use keep_alive::KeepAlive;
 pub use name::ModelName;
-pub use options::{LoadOptions, Options, SamplingOptions};
+pub use options::{Guessing, LoadOptions, Options, SamplingOptions};

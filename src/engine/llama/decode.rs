@@ -4,13 +4,16 @@
 use std::collections::VecDeque;
 use std::ops::ControlFlow;
 use std::sync::mpsc::{Receiver, TryRecvError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use llama_cpp_2::DecodeError;
 use llama_cpp_2::context::LlamaContext;
 use llama_cpp_2::llama_batch::LlamaBatch;
 
+use super::ahead::Ahead;
 use super::cache::{self, Cached, Traits};
+use super::guess::Guesser;
+use super::pace::Pace;
 use super::prompt;
 use super::vocab::{Vocab, native};
 use crate::engine::answer::{self, Answer, Next};
@@ -19,24 +22,14 @@ use crate::engine::event::EngineError;
 use crate::engine::protocol::{Command, SequenceId};
 use crate::engine::request::GenerateRequest;
 
-/// How long a batch may take: no answer comes and no cancel is heard meanwhile. And the tokens of prompts that it holds
-/// at the least, however slow the model is; fewer are not worth a pass over the weights.
-struct Patience {
-    time: Duration,
-    least: usize,
-}
-
-/// While answers are being read.
-const READ: Patience = Patience { time: Duration::from_millis(200), least: 16 };
-/// While nobody reads yet: long enough for whole batches, which use the weights best, short enough to hear a cancel.
-const UNREAD: Patience = Patience { time: Duration::from_secs(3), least: 128 };
-
 /// A request under way, or waiting for a slot.
-struct Job {
+pub struct Job {
     sequence: SequenceId,
-    answer: Answer,
+    pub answer: Answer,
     /// Its first token is there: somebody is reading.
     answering: bool,
+    /// When tokens may be guessed ahead.
+    pub guesser: Option<Guesser>,
 }
 
 pub struct Decoder<'m> {
@@ -53,15 +46,24 @@ pub struct Decoder<'m> {
     waiting: VecDeque<Job>,
     batch: LlamaBatch<'static>,
     pace: Pace,
+    ahead: Ahead<'m>,
     clock: u64,
     events: Events,
 }
 
 /// A piece of a slot's tokens in a batch.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Piece {
-    slot: usize,
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Piece {
+    pub slot: usize,
     tokens: usize,
+    /// Tokens behind them that the answer may turn out to have.
+    pub guess: Vec<u32>,
+}
+
+impl Piece {
+    fn new(slot: usize, tokens: usize) -> Self {
+        Self { slot, tokens, guess: Vec::new() }
+    }
 }
 
 impl<'m> Decoder<'m> {
@@ -70,6 +72,7 @@ impl<'m> Decoder<'m> {
         vocab: &'m Vocab<'m>,
         traits: Traits,
         limits: super::load::Limits,
+        ahead: Ahead<'m>,
         events: Events,
     ) -> Self {
         let slots = limits.parallel as usize;
@@ -84,6 +87,7 @@ impl<'m> Decoder<'m> {
             waiting: VecDeque::new(),
             batch: LlamaBatch::new(largest, 1),
             pace: Pace::new(largest),
+            ahead,
             clock: 0,
             events,
         }
@@ -141,7 +145,8 @@ impl<'m> Decoder<'m> {
         let prompt = answer::fit(tokens, request, prefix, context)?;
         let tokens = &self.vocab.tokens;
         let answer = Answer::new(sequence, request, prompt, prefix, context, tokens, &self.events)?;
-        Ok(Job { sequence, answer, answering: false })
+        let guesser = self.ahead.is_on().then(|| Guesser::new(tokens, answer.history()));
+        Ok(Job { sequence, answer, answering: false, guesser })
     }
 
     /// Gives free slots to those who wait.
@@ -168,9 +173,13 @@ impl<'m> Decoder<'m> {
 
     /// One batch.
     fn step(&mut self) {
-        let pieces = self.plan();
+        let mut pieces = self.plan();
         if pieces.is_empty() {
             return;
+        }
+        let only_answers = pieces.iter().all(|piece| piece.tokens == 1 && self.is_answering(piece.slot));
+        if only_answers {
+            self.ahead.guess(&mut pieces, &mut self.jobs, &self.pace);
         }
         let outputs = self.fill(&pieces);
         let begun = Instant::now();
@@ -183,16 +192,22 @@ impl<'m> Decoder<'m> {
             }
             return;
         }
-        for &Piece { slot, tokens } in &pieces {
+        self.context.synchronize();
+        let took = begun.elapsed();
+        let count = pieces.iter().map(|piece| piece.tokens + piece.guess.len()).sum();
+        self.pace.learn(count, took);
+        if only_answers {
+            self.ahead.learn(count, took);
+        }
+        for &Piece { slot, tokens, .. } in &pieces {
             if let Some(job) = &self.jobs[slot] {
                 let known = &mut self.cached[slot].tokens;
                 known.extend_from_slice(&job.answer.history()[known.len()..known.len() + tokens]);
             }
         }
-        for (slot, index) in outputs {
-            self.advance(slot, index);
+        for (piece, index) in outputs {
+            self.advance(pieces[piece].slot, index, &pieces[piece].guess);
         }
-        self.pace.learn(pieces.iter().map(|piece| piece.tokens).sum(), begun.elapsed());
     }
 
     /// What the next batch holds: a token of each answer, then pieces of prompts.
@@ -203,29 +218,35 @@ impl<'m> Decoder<'m> {
             let Some(job) = job else { continue };
             let tokens = job.answer.history().len() - self.cached[slot].tokens.len();
             let answers = job.answering && tokens == 1;
-            if answers { &mut pieces } else { &mut prompts }.push(Piece { slot, tokens });
+            if answers { &mut pieces } else { &mut prompts }.push(Piece::new(slot, tokens));
         }
         let room = self.pace.room(pieces.len());
         pieces.extend(share(prompts, room));
         pieces
     }
 
-    /// Fills the batch, and gives the slots whose last token is in it with its place there.
+    fn is_answering(&self, slot: usize) -> bool {
+        self.jobs[slot].as_ref().is_some_and(|job| job.answering)
+    }
+
+    /// Fills the batch, and gives the pieces that end with their sequence's last token, with its place there. Guesses have
+    /// the places after it.
     fn fill(&mut self, pieces: &[Piece]) -> Vec<(usize, i32)> {
         self.batch.clear();
         let mut outputs = Vec::new();
-        for &Piece { slot, tokens } in pieces {
-            let Some(job) = &self.jobs[slot] else { continue };
+        for (index, piece) in pieces.iter().enumerate() {
+            let Some(job) = &self.jobs[piece.slot] else { continue };
             let history = job.answer.history();
-            let known = self.cached[slot].tokens.len();
-            for at in known..known + tokens {
-                let last = at + 1 == history.len();
-                if last {
-                    outputs.push((slot, self.batch.n_tokens()));
+            let known = self.cached[piece.slot].tokens.len();
+            let certain = &history[known..known + piece.tokens];
+            for (at, &token) in (known..).zip(certain.iter().chain(&piece.guess)) {
+                let wanted = at + 1 >= history.len();
+                if at + 1 == history.len() {
+                    outputs.push((index, self.batch.n_tokens()));
                 }
                 let position = i32::try_from(at).expect("a context beyond llama.cpp's positions: a bug");
                 self.batch
-                    .add(native(history[at]), position, &[cache::sequence(slot)], last)
+                    .add(native(token), position, &[cache::sequence(piece.slot)], wanted)
                     .expect("the batch is larger than planned: a bug");
             }
         }
@@ -248,14 +269,36 @@ impl<'m> Decoder<'m> {
         .map_err(|error| EngineError::Failed(error.to_string()))
     }
 
-    /// Takes the answer in `slot` a token further.
-    fn advance(&mut self, slot: usize, index: i32) {
+    /// Takes the answer in `slot` a token further, and by as many more as were guessed right.
+    fn advance(&mut self, slot: usize, index: i32, guess: &[u32]) {
         let Some(job) = &mut self.jobs[slot] else { return };
         job.answering = true;
-        match job.answer.push(self.context.get_logits_ith(index)) {
+        job.answer.guessed(guess.len());
+        let mut right = 0;
+        let next = loop {
+            let next = job.answer.push(self.context.get_logits_ith(index + right as i32));
+            let Next::Token(token) = next else { break next };
+            if let Some(guesser) = &mut job.guesser {
+                guesser.saw(token);
+            }
+            if guess.get(right) != Some(&token) {
+                break next;
+            }
+            job.answer.guessed_right();
+            right += 1;
+        };
+        let known = self.cached[slot].tokens.len() + right;
+        self.cached[slot].tokens.extend_from_slice(guess);
+        if right < guess.len() {
+            cache::keep(&mut self.context, slot, &mut self.cached[slot], known, self.traits);
+        }
+        match next {
             Next::Token(_) => {}
             Next::Full(_) => {
                 let range = job.answer.shift();
+                if let Some(guesser) = &mut job.guesser {
+                    guesser.forget();
+                }
                 self.traits.shift(&mut self.context, slot, &mut self.cached[slot], range.start, range.end);
             }
             Next::Over => self.jobs[slot] = None,
@@ -275,36 +318,6 @@ fn share(mut prompts: Vec<Piece>, mut room: usize) -> Vec<Piece> {
     prompts
 }
 
-/// How many tokens of prompts go into a batch.
-struct Pace {
-    largest: usize,
-    /// Seconds a token of a large batch takes.
-    token: f64,
-}
-
-impl Pace {
-    fn new(largest: usize) -> Self {
-        Self { largest, token: 0.0 }
-    }
-
-    /// Room beside the tokens of `answering` sequences.
-    fn room(&self, answering: usize) -> usize {
-        let room = self.largest - answering.min(self.largest);
-        let Patience { time, least } = if answering == 0 { UNREAD } else { READ };
-        if self.token == 0.0 {
-            return room;
-        }
-        room.min(((time.as_secs_f64() / self.token) as usize).max(least))
-    }
-
-    fn learn(&mut self, tokens: usize, took: Duration) {
-        if tokens >= READ.least {
-            let token = took.as_secs_f64() / tokens as f64;
-            self.token = if self.token == 0.0 { token } else { 0.5 * (self.token + token) };
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -315,16 +328,5 @@ mod tests {
         let shared: Vec<_> = share(prompts, 128).iter().map(|piece| (piece.slot, piece.tokens)).collect();
         assert_eq!(shared, [(1, 5), (2, 62), (0, 61)]);
         assert_eq!(share(vec![Piece { slot: 0, tokens: 9 }], 0), []);
-    }
-
-    #[test]
-    fn prompts_do_not_hold_answers_up() {
-        let mut pace = Pace::new(512);
-        assert_eq!((pace.room(0), pace.room(2)), (512, 510));
-        pace.learn(512, Duration::from_millis(2560));
-        assert_eq!((pace.room(0), pace.room(2)), (512, 40));
-        pace.learn(512, Duration::from_secs(3600));
-        assert_eq!((pace.room(0), pace.room(2)), (128, 16));
-        assert_eq!(Pace::new(64).room(0), 64);
     }
 }

@@ -3,14 +3,20 @@
 //! llama.cpp makes logits of tokens; what is made of the logits is the engine's own, the same for every backend.
 //! Everything here runs on one thread, which owns the model, its context and all sequences.
 
+mod ahead;
 mod cache;
 mod decode;
 mod device;
+mod draft;
 mod embed;
+mod guess;
 mod load;
 mod log;
+mod lookup;
+mod pace;
 mod prompt;
 mod quantize;
+mod turns;
 mod vocab;
 
 use std::sync::mpsc::Receiver;
@@ -21,6 +27,7 @@ use super::backend::{Backend, Events};
 use super::event::EngineError;
 use super::protocol::Command;
 use super::request::LoadSpec;
+use crate::types::Guessing;
 
 pub use quantize::quantize;
 use vocab::Vocab;
@@ -44,14 +51,19 @@ impl Backend for Llama {
         if let Some(mut adapter) = adapter {
             context.lora_adapter_set(&mut adapter, 1.0).map_err(|error| EngineError::Load(error.to_string()))?;
         }
+        // What the log says of the draft's memory is said by then of the model's.
+        let traits = cache::Traits::of(&model, load::shares_cells(&model, limits));
+        let draft_model = draft::model(&backend, spec, &vocab.tokens);
+        let draft = draft_model.as_ref().and_then(|model| draft::Draft::new(&backend, model, spec, limits));
         let report = load::report(&model, &vocab, limits);
         if spec.embedding {
             let embedder = embed::Embedder::new(context, &vocab, limits, events.clone());
             events.loaded(report);
             embedder.run(commands);
         } else {
-            let traits = cache::Traits::of(&model, load::shares_cells(&model, limits));
-            let decoder = decode::Decoder::new(context, &vocab, traits, limits, events.clone());
+            let guessing = if traits.rolls_back() { spec.guessing } else { Guessing::Off };
+            let ahead = ahead::Ahead::new(guessing, draft);
+            let decoder = decode::Decoder::new(context, &vocab, traits, limits, ahead, events.clone());
             events.loaded(report);
             decoder.run(commands);
         }

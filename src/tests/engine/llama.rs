@@ -11,7 +11,7 @@ use hanzod::engine::{
     Completion, Constraint, EmbedRequest, Engine, EngineError, EngineKind, FinishReason, GenerateRequest, LoadSpec,
     PromptPart, Runner, StepEvent, TokenLogprob,
 };
-use hanzod::types::{LoadOptions, SamplingOptions};
+use hanzod::types::{Guessing, LoadOptions, SamplingOptions};
 
 const SKY: &str = "The sky is blue because air scatters short waves of sunlight more than long ones. \
                    Blue light is spread in every direction, so we see it wherever we look.";
@@ -22,29 +22,30 @@ fn tiny() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("compat-tests/models/tiny/tiny-f16.gguf")
 }
 
-fn spec(num_ctx: i64, parallel: u32) -> LoadSpec {
+pub fn spec(num_ctx: i64, parallel: u32) -> LoadSpec {
     LoadSpec {
         engine: EngineKind::Llama,
         weights: vec![tiny()],
         adapters: Vec::new(),
         projectors: Vec::new(),
         drafts: Vec::new(),
+        guessing: Guessing::default(),
         options: LoadOptions { num_ctx, num_gpu: 0, ..LoadOptions::default() },
         parallel,
         embedding: false,
     }
 }
 
-async fn load(spec: LoadSpec) -> Result<Arc<dyn Runner>, EngineError> {
+pub async fn load(spec: LoadSpec) -> Result<Arc<dyn Runner>, EngineError> {
     ProcessEngine::new(env!("CARGO_BIN_EXE_hanzod").into(), vec!["runner".into()]).load(spec).await
 }
 
 /// A question as the model's chat template writes it, without thinking.
-fn question(text: &str) -> String {
+pub fn question(text: &str) -> String {
     format!("<|im_start|>user\n{text}<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n")
 }
 
-fn request(prompt: &str) -> GenerateRequest {
+pub fn request(prompt: &str) -> GenerateRequest {
     GenerateRequest {
         prompt: vec![PromptPart::Text(prompt.into())],
         sampling: SamplingOptions { temperature: 0.0, num_predict: 200, ..SamplingOptions::default() },
@@ -57,13 +58,13 @@ fn request(prompt: &str) -> GenerateRequest {
     }
 }
 
-struct Reply {
-    text: String,
-    logprobs: Vec<TokenLogprob>,
-    done: Completion,
+pub struct Reply {
+    pub text: String,
+    pub logprobs: Vec<TokenLogprob>,
+    pub done: Completion,
 }
 
-async fn answer(runner: &Arc<dyn Runner>, request: GenerateRequest) -> Result<Reply, EngineError> {
+pub async fn answer(runner: &Arc<dyn Runner>, request: GenerateRequest) -> Result<Reply, EngineError> {
     let mut stream = runner.generate(request);
     let (mut text, mut all) = (String::new(), Vec::new());
     while let Some(event) = stream.next().await {
