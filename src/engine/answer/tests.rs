@@ -107,7 +107,9 @@ fn guesses_never_reach_beyond_the_answer() {
         request.sampling.num_predict = num_predict;
         let (sender, _events) = mpsc::channel();
         let mut answer = Answer::new(1, &request, vec![0; 3], 0, context, &letters(), &Events::new(sender)).unwrap();
-        (0..said).for_each(|_| drop(answer.push(&[1.0])));
+        for _ in 0..said {
+            answer.push(&[1.0]);
+        }
         answer.guessed(2);
         answer.guessed_right();
         assert_eq!((answer.usage.guessed_tokens, answer.usage.accepted_tokens), (2, 1));

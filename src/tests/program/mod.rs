@@ -9,6 +9,8 @@ mod harness;
 mod hostile;
 mod models;
 #[cfg(all(feature = "llama", target_os = "linux"))]
+mod readers;
+#[cfg(all(feature = "llama", target_os = "linux"))]
 mod runners;
 mod safetensors;
 mod store;
