@@ -15,7 +15,7 @@ pub struct Traits {
     moves: bool,
     /// Parts of a sequence can be given to another.
     copies: bool,
-    /// The end of a sequence can be taken back.
+    /// The end of a sequence can be taken back at any time. A window may have moved on meanwhile, and a state has no end.
     rolls_back: bool,
     /// Tokens that some layers look back; zero when it is all of them.
     window: usize,
@@ -31,9 +31,7 @@ impl Traits {
             shared,
             moves: plain && positions_move(model),
             copies: plain,
-            // Of a window, tokens that follow in one batch push out nothing that is still seen without them; where
-            // sequences have buffers of their own, a batch may be worked on in pieces.
-            rolls_back: plain || (windowed && shared && !model.is_recurrent() && !model.is_hybrid()),
+            rolls_back: plain,
             // Of an unknown window no part will do.
             window: if windowed { window.unwrap_or(usize::MAX) } else { 0 },
         }

@@ -324,9 +324,9 @@ mod tests {
 
     #[test]
     fn room_is_shared() {
-        let prompts = [300, 5, 100].into_iter().enumerate().map(|(slot, tokens)| Piece { slot, tokens }).collect();
+        let prompts = [300, 5, 100].into_iter().enumerate().map(|(slot, tokens)| Piece::new(slot, tokens)).collect();
         let shared: Vec<_> = share(prompts, 128).iter().map(|piece| (piece.slot, piece.tokens)).collect();
         assert_eq!(shared, [(1, 5), (2, 62), (0, 61)]);
-        assert_eq!(share(vec![Piece { slot: 0, tokens: 9 }], 0), []);
+        assert_eq!(share(vec![Piece::new(0, 9)], 0), []);
     }
 }
