@@ -37,9 +37,6 @@ fn load(backend: &LlamaBackend, spec: &LoadSpec, tokens: &Tokens) -> Result<Llam
     }
     let own = LoadSpec { weights: spec.drafts.clone(), adapters: Vec::new(), ..spec.clone() };
     let model = load::model(backend, &own)?;
-    if model.is_recurrent() || model.is_hybrid() {
-        return Err(EngineError::Load("its memory cannot lose its end".into()));
-    }
     if !same(&Vocab::new(&model).tokens, tokens) {
         return Err(EngineError::Load("it has another vocabulary than the model".into()));
     }
@@ -77,9 +74,14 @@ impl<'m> Draft<'m> {
     pub fn new(backend: &LlamaBackend, model: &'m LlamaModel, spec: &LoadSpec, limits: Limits) -> Option<Self> {
         let context = load::text(backend, model, spec, limits);
         let context = context.inspect_err(|error| tracing::warn!(%error, "the draft model is not used")).ok()?;
+        let traits = Traits::of(model, load::shares_cells(model, limits));
+        if !traits.rolls_back() {
+            tracing::warn!("the draft model is not used: its memory cannot lose its end");
+            return None;
+        }
         let largest = context.n_batch() as usize;
         Some(Self {
-            traits: Traits::of(model, load::shares_cells(model, limits)),
+            traits,
             cached: std::iter::repeat_with(Cached::default).take(limits.parallel as usize).collect(),
             batch: LlamaBatch::new(largest, 1),
             largest,
