@@ -5,6 +5,8 @@ mod addresses;
 mod asking;
 #[cfg(target_os = "linux")]
 mod ending;
+#[cfg(feature = "llama")]
+mod guesses;
 mod harness;
 mod hostile;
 mod models;
