@@ -14,6 +14,8 @@ mod load;
 mod log;
 mod lookup;
 mod pace;
+#[cfg(test)]
+mod policy;
 mod prompt;
 mod quantize;
 mod turns;
