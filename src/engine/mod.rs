@@ -20,6 +20,8 @@ pub mod event;
 mod llama;
 #[cfg(feature = "mistral")]
 mod mistral;
+#[cfg(any(feature = "llama", test))]
+mod picture;
 pub mod process;
 pub mod protocol;
 pub mod quantize;

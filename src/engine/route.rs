@@ -14,7 +14,7 @@ const LEAST_CONTEXT_WITH_IMAGES: i64 = 2048;
 const PARALLEL: u32 = 4;
 /// Part of the free memory that a model may take with more than one sequence.
 const SHARE: f64 = 0.5;
-/// Buffers for one batch, by experience.
+/// Buffers for one batch, or for one image, by experience.
 const COMPUTE: u64 = 128 << 20;
 /// Bytes of an element of the cache (F16).
 const CACHE_ELEMENT: u64 = 2;
@@ -64,9 +64,11 @@ pub fn plan(model: &Model, options: &LoadOptions, defaults: Defaults) -> Result<
     let drafts = model.draft_head().filter(|_| guesses);
     let sequence = head.iter().chain(&drafts).map(|head| cache_bytes(head, context)).sum::<u64>();
     let weights_bytes = model.size();
+    let projectors = model.projectors();
+    let compute = COMPUTE * (1 + projectors.len() as u64);
     let estimate = |parallel: u32| {
         let caches = if embedding { 0 } else { sequence.saturating_mul(parallel.into()) };
-        weights_bytes.saturating_add(caches).saturating_add(COMPUTE)
+        weights_bytes.saturating_add(caches).saturating_add(compute)
     };
     let fits = |parallel: u32| {
         defaults.available.is_none_or(|available| estimate(parallel) as f64 <= available as f64 * SHARE)
@@ -81,7 +83,7 @@ pub fn plan(model: &Model, options: &LoadOptions, defaults: Defaults) -> Result<
         engine,
         weights,
         adapters: model.adapters(),
-        projectors: model.projectors(),
+        projectors,
         drafts: if guesses { model.drafts() } else { Vec::new() },
         guessing: if guesses { defaults.guessing } else { Guessing::Off },
         options,

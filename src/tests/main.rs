@@ -10,3 +10,5 @@ mod spec;
 mod structured;
 mod util;
 mod v1;
+#[cfg(feature = "llama")]
+mod vision;

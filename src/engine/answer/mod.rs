@@ -205,7 +205,9 @@ impl Answer {
     fn done(&mut self, finish: FinishReason, stop: Option<String>) -> Next {
         self.over = true;
         self.usage.completion_ns = nanoseconds(self.began);
-        let tokens = std::mem::take(&mut self.history);
+        let mut tokens = std::mem::take(&mut self.history);
+        // What stands for an image is no token, and means nothing to the next request.
+        tokens.retain(|token| (*token as usize) < self.tokens.count());
         let completion = Completion { finish, usage: self.usage, tokens, stop };
         self.events.step(self.sequence, StepEvent::Done(completion));
         Next::Over

@@ -47,10 +47,27 @@ fn positions_move(model: &LlamaModel) -> bool {
         && !["step35", "deepseek"].iter().any(|name| architecture.starts_with(name))
 }
 
+/// Where an image or a sound is in a sequence. Its positions may be fewer than its tokens, when they are counted in two
+/// dimensions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Span {
+    pub at: usize,
+    pub tokens: usize,
+    pub positions: usize,
+}
+
+impl Span {
+    pub fn end(self) -> usize {
+        self.at + self.tokens
+    }
+}
+
 /// One sequence of the context: the tokens whose keys and values are there.
 #[derive(Debug, Default)]
 pub struct Cached {
     pub tokens: Vec<u32>,
+    /// What of them is no text, in order.
+    pub spans: Vec<Span>,
     /// When it was last used, on the decoder's clock.
     pub used: u64,
 }
@@ -60,7 +77,16 @@ impl Cached {
     /// are wanted, and only evaluation gives those.
     pub fn common(&self, prompt: &[u32]) -> usize {
         let known = &prompt[..prompt.len().saturating_sub(1)];
-        self.tokens.iter().zip(known).take_while(|(a, b)| a == b).count()
+        let common = self.tokens.iter().zip(known).take_while(|(a, b)| a == b).count();
+        // Of an image there is all or nothing.
+        let cut = self.spans.iter().find(|span| span.at < common && common < span.end());
+        cut.map_or(common, |span| span.at)
+    }
+
+    /// The position of the token `at` this place, which is not within an image.
+    pub fn position(&self, at: usize) -> usize {
+        let before = self.spans.iter().filter(|span| span.end() <= at);
+        before.fold(at, |position, span| position - span.tokens + span.positions)
     }
 }
 
@@ -95,16 +121,19 @@ pub fn clear(context: &mut LlamaContext<'_>, slot: usize, cached: &mut Cached) {
         tracing::warn!(%error, "a sequence cannot be emptied");
     }
     cached.tokens.clear();
+    cached.spans.clear();
 }
 
 /// Keeps the first `length` tokens, or none when this memory cannot lose its end, or has lost its beginning.
 pub fn keep(context: &mut LlamaContext<'_>, slot: usize, cached: &mut Cached, length: usize, traits: Traits) {
-    let end = u32::try_from(length).unwrap_or(u32::MAX);
+    let position = cached.position(length);
+    let end = u32::try_from(position).unwrap_or(u32::MAX);
     let cut = context.kv_cache_seq_rm(sequence(slot), Some(end), None).is_ok();
     let first = context.kv_cache_seq_pos_min(sequence(slot));
-    let whole = traits.window == 0 || sees_enough(first, traits.window, length);
+    let whole = traits.window == 0 || sees_enough(first, traits.window, position);
     if cut && whole && length > 0 {
         cached.tokens.truncate(length);
+        cached.spans.retain(|span| span.end() <= length);
     } else {
         clear(context, slot, cached);
     }
@@ -129,17 +158,18 @@ impl Traits {
     pub fn copy(self, context: &mut LlamaContext<'_>, slots: &mut [Cached], from: usize, to: usize, length: usize) {
         clear(context, to, &mut slots[to]);
         // Between buffers of their own llama.cpp copies all or nothing.
-        let end = if self.shared { u32::try_from(length).ok() } else { None };
+        let end = if self.shared { u32::try_from(slots[from].position(length)).ok() } else { None };
         match context.kv_cache_seq_cp(sequence(from), sequence(to), None, end) {
             Ok(()) => {
                 slots[to].tokens = slots[from].tokens.clone();
+                slots[to].spans = slots[from].spans.clone();
                 keep(context, to, &mut slots[to], length, self);
             }
             Err(error) => tracing::warn!(%error, "a sequence cannot be copied"),
         }
     }
 
-    /// Takes out `from..to` and moves what comes after it. Where positions cannot be moved, all from `from` on goes and
+    /// Takes out `from..to`, of text only, and moves what comes after it. Where positions cannot be moved, all from `from` on goes and
     /// has to be evaluated again.
     pub fn shift(self, context: &mut LlamaContext<'_>, slot: usize, cached: &mut Cached, from: usize, to: usize) {
         let position = |at: usize| u32::try_from(at).ok();
@@ -162,7 +192,10 @@ mod tests {
     use super::*;
 
     fn slots(known: &[(&[u32], u64)]) -> Vec<Cached> {
-        known.iter().map(|(tokens, used)| Cached { tokens: tokens.to_vec(), used: *used }).collect()
+        known
+            .iter()
+            .map(|(tokens, used)| Cached { tokens: tokens.to_vec(), used: *used, ..Cached::default() })
+            .collect()
     }
 
     #[test]
@@ -186,6 +219,16 @@ mod tests {
         assert_eq!(place(&used, &[0, 1], &[1, 2], true), Some(Place { slot: 1, from: None }));
         let empty = slots(&[(&[7], 1), (&[], 3)]);
         assert_eq!(place(&empty, &[0, 1], &[1, 2], true), Some(Place { slot: 1, from: None }));
+    }
+
+    #[test]
+    fn an_image_is_known_as_a_whole_or_not_at_all() {
+        let spans = vec![Span { at: 1, tokens: 4, positions: 2 }, Span { at: 6, tokens: 4, positions: 2 }];
+        let cached = Cached { tokens: vec![1, 90, 90, 90, 90, 2, 91, 91, 91, 91, 3], spans, used: 0 };
+        assert_eq!([0, 1, 5, 6, 10, 11].map(|at| cached.position(at)), [0, 1, 3, 4, 6, 7]);
+        assert_eq!(cached.common(&[1, 90, 90, 90, 90, 2, 92, 92, 92, 92, 3]), 6);
+        assert_eq!(cached.common(&[1, 90, 90, 90, 90, 2, 91, 91, 91, 91, 3, 4]), 11);
+        assert_eq!(cached.common(&[1, 90, 90, 7]), 1);
     }
 
     #[test]

@@ -14,7 +14,8 @@ use super::ahead::Ahead;
 use super::cache::{self, Cached, Traits};
 use super::guess::Guesser;
 use super::pace::Pace;
-use super::prompt;
+use super::prompt::Prompt;
+use super::vision::{Medium, Projector};
 use super::vocab::{Vocab, native};
 use crate::engine::answer::{self, Answer, Next};
 use crate::engine::backend::Events;
@@ -26,6 +27,8 @@ use crate::engine::request::GenerateRequest;
 pub struct Job {
     sequence: SequenceId,
     pub answer: Answer,
+    /// Images and sounds that are still to be evaluated.
+    media: VecDeque<Medium>,
     /// Its first token is there: somebody is reading.
     answering: bool,
     /// When tokens may be guessed ahead.
@@ -35,6 +38,7 @@ pub struct Job {
 pub struct Decoder<'m> {
     context: LlamaContext<'m>,
     vocab: &'m Vocab<'m>,
+    projector: Option<Projector<'m>>,
     traits: Traits,
     /// Tokens of one sequence at the most.
     length: usize,
@@ -70,6 +74,7 @@ impl<'m> Decoder<'m> {
     pub fn new(
         context: LlamaContext<'m>,
         vocab: &'m Vocab<'m>,
+        projector: Option<Projector<'m>>,
         traits: Traits,
         limits: super::load::Limits,
         ahead: Ahead<'m>,
@@ -80,6 +85,7 @@ impl<'m> Decoder<'m> {
         Self {
             context,
             vocab,
+            projector,
             traits,
             length: limits.context,
             cached: std::iter::repeat_with(Cached::default).take(slots).collect(),
@@ -121,7 +127,7 @@ impl<'m> Decoder<'m> {
 
     fn take(&mut self, command: Command) {
         match command {
-            Command::Generate { sequence, request } => match self.job(sequence, &request) {
+            Command::Generate { sequence, request } => match self.job(sequence, *request) {
                 Ok(job) => self.waiting.push_back(job),
                 Err(error) => self.events.failed(sequence, error),
             },
@@ -139,14 +145,18 @@ impl<'m> Decoder<'m> {
         }
     }
 
-    fn job(&self, sequence: SequenceId, request: &GenerateRequest) -> Result<Job, EngineError> {
-        let (tokens, prefix) = prompt::tokens(self.vocab, &request.prompt)?;
+    fn job(&mut self, sequence: SequenceId, mut request: GenerateRequest) -> Result<Job, EngineError> {
+        let Prompt { tokens, prefix, media } = Prompt::read(self.vocab, &request.prompt, self.projector.as_mut())?;
+        if !media.is_empty() {
+            // An image cannot be cut in two.
+            (request.truncate, request.shift) = (false, false);
+        }
         let context = request.context_in(self.length);
-        let prompt = answer::fit(tokens, request, prefix, context)?;
+        let prompt = answer::fit(tokens, &request, prefix, context)?;
         let tokens = &self.vocab.tokens;
-        let answer = Answer::new(sequence, request, prompt, prefix, context, tokens, &self.events)?;
+        let answer = Answer::new(sequence, &request, prompt, prefix, context, tokens, &self.events)?;
         let guesser = self.ahead.is_on().then(|| Guesser::new(tokens, answer.history()));
-        Ok(Job { sequence, answer, answering: false, guesser })
+        Ok(Job { sequence, answer, media, answering: false, guesser })
     }
 
     /// Gives free slots to those who wait.
@@ -166,13 +176,48 @@ impl<'m> Decoder<'m> {
             self.cached[slot].used = self.clock;
             self.jobs[slot] = self.waiting.pop_front();
             if let Some(job) = &mut self.jobs[slot] {
-                job.answer.begin(self.cached[slot].tokens.len());
+                let known = self.cached[slot].tokens.len();
+                job.media.retain(|medium| medium.span.at >= known);
+                job.answer.begin(known);
             }
         }
     }
 
+    /// Evaluates the next image or sound of the sequence that came first: one, so that answers go on in between.
+    fn look(&mut self) {
+        let known = |slot: &usize| self.cached[*slot].tokens.len();
+        let next = |slot: &usize| self.jobs[*slot].as_ref().and_then(|job| job.media.front());
+        let waits = |slot: &usize| next(slot).is_some_and(|medium| medium.span.at == known(slot));
+        let slot = (0..self.jobs.len()).filter(waits).min_by_key(|slot| self.cached[*slot].used);
+        let Some(slot) = slot else { return };
+        let Some(medium) = self.jobs[slot].as_mut().and_then(|job| job.media.pop_front()) else { return };
+        let mut done = self.evaluate(slot, &medium);
+        if matches!(done, Err(EngineError::Failed(_))) {
+            self.make_room();
+            cache::keep(&mut self.context, slot, &mut self.cached[slot], medium.span.at, self.traits);
+            if self.cached[slot].tokens.len() == medium.span.at {
+                done = self.evaluate(slot, &medium);
+            }
+        }
+        match done {
+            Ok(()) => {
+                let cached = &mut self.cached[slot];
+                cached.tokens.extend(std::iter::repeat_n(medium.number, medium.span.tokens));
+                cached.spans.push(medium.span);
+            }
+            Err(error) => self.fail(slot, error),
+        }
+    }
+
+    fn evaluate(&mut self, slot: usize, medium: &Medium) -> Result<(), EngineError> {
+        let position = self.cached[slot].position(medium.span.at);
+        let projector = self.projector.as_mut().expect("what was read with a projector has one: a bug");
+        projector.evaluate(&mut self.context, medium, slot, position)
+    }
+
     /// One batch.
     fn step(&mut self) {
+        self.look();
         let mut pieces = self.plan();
         if pieces.is_empty() {
             return;
@@ -185,10 +230,7 @@ impl<'m> Decoder<'m> {
         let begun = Instant::now();
         if let Err(error) = self.decode() {
             for Piece { slot, .. } in pieces {
-                cache::clear(&mut self.context, slot, &mut self.cached[slot]);
-                if let Some(job) = self.jobs[slot].take() {
-                    self.events.failed(job.sequence, error.clone());
-                }
+                self.fail(slot, error.clone());
             }
             return;
         }
@@ -210,13 +252,21 @@ impl<'m> Decoder<'m> {
         }
     }
 
+    fn fail(&mut self, slot: usize, error: EngineError) {
+        cache::clear(&mut self.context, slot, &mut self.cached[slot]);
+        if let Some(job) = self.jobs[slot].take() {
+            self.events.failed(job.sequence, error);
+        }
+    }
+
     /// What the next batch holds: a token of each answer, then pieces of prompts.
     fn plan(&self) -> Vec<Piece> {
         let mut pieces = Vec::new();
         let mut prompts = Vec::new();
         for (slot, job) in self.jobs.iter().enumerate() {
             let Some(job) = job else { continue };
-            let tokens = job.answer.history().len() - self.cached[slot].tokens.len();
+            let end = job.media.front().map_or(job.answer.history().len(), |medium| medium.span.at);
+            let tokens = end - self.cached[slot].tokens.len();
             let answers = job.answering && tokens == 1;
             if answers { &mut pieces } else { &mut prompts }.push(Piece::new(slot, tokens));
         }
@@ -238,13 +288,15 @@ impl<'m> Decoder<'m> {
             let Some(job) = &self.jobs[piece.slot] else { continue };
             let history = job.answer.history();
             let known = self.cached[piece.slot].tokens.len();
+            let position = self.cached[piece.slot].position(known);
             let certain = &history[known..known + piece.tokens];
             for (at, &token) in (known..).zip(certain.iter().chain(&piece.guess)) {
                 let wanted = at + 1 >= history.len();
                 if at + 1 == history.len() {
                     outputs.push((index, self.batch.n_tokens()));
                 }
-                let position = i32::try_from(at).expect("a context beyond llama.cpp's positions: a bug");
+                let position =
+                    i32::try_from(position + at - known).expect("a context beyond llama.cpp's positions: a bug");
                 self.batch
                     .add(native(token), position, &[cache::sequence(piece.slot)], wanted)
                     .expect("the batch is larger than planned: a bug");
@@ -256,17 +308,21 @@ impl<'m> Decoder<'m> {
     fn decode(&mut self) -> Result<(), EngineError> {
         match self.context.decode(&mut self.batch) {
             Err(DecodeError::NoKvCacheSlot) => {
-                // Only what nobody needs can be in the way.
-                for slot in 0..self.jobs.len() {
-                    if self.jobs[slot].is_none() {
-                        cache::clear(&mut self.context, slot, &mut self.cached[slot]);
-                    }
-                }
+                self.make_room();
                 self.context.decode(&mut self.batch)
             }
             other => other,
         }
         .map_err(|error| EngineError::Failed(error.to_string()))
+    }
+
+    /// Only what nobody needs can be in the way.
+    fn make_room(&mut self) {
+        for slot in 0..self.jobs.len() {
+            if self.jobs[slot].is_none() {
+                cache::clear(&mut self.context, slot, &mut self.cached[slot]);
+            }
+        }
     }
 
     /// Takes the answer in `slot` a token further, and by as many more as were guessed right.

@@ -35,7 +35,8 @@ fn load(backend: &LlamaBackend, spec: &LoadSpec, tokens: &Tokens) -> Result<Llam
         // llama.cpp's own reader may crash where ours says what is wrong.
         Gguf::open(path).map_err(|error| EngineError::Load(error.to_string()))?;
     }
-    let own = LoadSpec { weights: spec.drafts.clone(), adapters: Vec::new(), ..spec.clone() };
+    let (adapters, projectors) = (Vec::new(), Vec::new());
+    let own = LoadSpec { weights: spec.drafts.clone(), adapters, projectors, ..spec.clone() };
     let model = load::model(backend, &own)?;
     if !same(&Vocab::new(&model).tokens, tokens) {
         return Err(EngineError::Load("it has another vocabulary than the model".into()));

@@ -12,6 +12,7 @@ use tempfile::TempDir;
 
 use super::device;
 use super::log;
+use super::vision::Projector;
 use super::vocab::Vocab;
 use crate::engine::event::{EngineError, RunnerReport};
 use crate::engine::request::LoadSpec;
@@ -33,7 +34,7 @@ fn failed(what: &str, error: impl std::fmt::Display) -> EngineError {
 /// # Errors
 /// When a file is missing, broken, or of a kind that llama.cpp does not run.
 pub fn model(backend: &LlamaBackend, spec: &LoadSpec) -> Result<LlamaModel, EngineError> {
-    for path in spec.weights.iter().chain(&spec.adapters) {
+    for path in spec.weights.iter().chain(&spec.adapters).chain(&spec.projectors) {
         std::fs::metadata(path).map_err(|error| EngineError::Load(format!("{}: {error}", path.display())))?;
     }
     let LoadOptions { num_gpu, main_gpu, use_mmap, .. } = spec.options;
@@ -96,6 +97,17 @@ pub fn adapter(model: &mut LlamaModel, spec: &LoadSpec) -> Result<Option<LlamaLo
         [] => Ok(None),
         [path] => model.lora_adapter_init(path).map(Some).map_err(|error| failed("unable to load the adapter", error)),
         _ => Err(EngineError::Load("only one adapter is supported".into())),
+    }
+}
+
+/// # Errors
+/// When there is more than one projector, or it does not fit the model.
+pub fn projector<'m>(model: &'m LlamaModel, spec: &LoadSpec) -> Result<Option<Projector<'m>>, EngineError> {
+    match &spec.projectors[..] {
+        _ if spec.embedding => Ok(None),
+        [] => Ok(None),
+        [path] => Projector::load(path, model, spec).map(Some),
+        _ => Err(EngineError::Load("only one projector is supported".into())),
     }
 }
 
@@ -181,9 +193,13 @@ pub fn embedding<'m>(
     context(backend, model, params)
 }
 
-fn base(spec: &LoadSpec, cells: u32) -> LlamaContextParams {
+pub fn threads(spec: &LoadSpec) -> i32 {
     let asked = spec.options.num_thread;
-    let threads = if asked > 0 { asked.min(MOST_THREADS) as i32 } else { device::cores() };
+    if asked > 0 { asked.min(MOST_THREADS) as i32 } else { device::cores() }
+}
+
+fn base(spec: &LoadSpec, cells: u32) -> LlamaContextParams {
+    let threads = threads(spec);
     LlamaContextParams::default()
         .with_n_ctx(NonZeroU32::new(cells))
         .with_n_threads(threads)

@@ -14,6 +14,8 @@ struct Heard {
     line: Vec<u8>,
     level: sys::ggml_log_level,
     error: Option<String>,
+    /// All errors, while somebody wants them.
+    errors: Option<Vec<String>>,
     buffers: Buffers,
     window: bool,
     follower: Option<Box<dyn FnMut(&str) + Send>>,
@@ -27,6 +29,7 @@ static HEARD: Mutex<Heard> = Mutex::new(Heard {
     line: Vec::new(),
     level: sys::GGML_LOG_LEVEL_NONE,
     error: None,
+    errors: None,
     buffers: Buffers(BTreeMap::new()),
     window: false,
     follower: None,
@@ -40,6 +43,8 @@ fn heard() -> MutexGuard<'static, Heard> {
 pub fn listen() {
     // SAFETY: the callback is a function and stays; it uses no user data.
     unsafe { sys::llama_log_set(Some(callback), std::ptr::null_mut()) };
+    // SAFETY: as above.
+    unsafe { sys::mtmd_helper_log_set(Some(callback), std::ptr::null_mut()) };
 }
 
 /// Has every whole line told to `follower`, which must not call llama.cpp.
@@ -50,6 +55,13 @@ pub fn follow(follower: impl FnMut(&str) + Send + 'static) {
 /// The last error llama.cpp wrote.
 pub fn last_error() -> Option<String> {
     heard().error.clone()
+}
+
+/// What `work` gives, and the errors that were written meanwhile: the first one says most, the others what came of it.
+pub fn errors_of<T>(work: impl FnOnce() -> T) -> (T, Vec<String>) {
+    heard().errors = Some(Vec::new());
+    let done = work();
+    (done, heard().errors.take().unwrap_or_default())
 }
 
 pub fn buffers() -> Buffers {
@@ -92,7 +104,10 @@ impl Heard {
             follower(line);
         }
         self.window |= line.contains(" SWA KV cache") && !line.contains("non-SWA");
-        if self.level == sys::GGML_LOG_LEVEL_ERROR {
+        if self.level == sys::GGML_LOG_LEVEL_ERROR && !line.trim().is_empty() {
+            if let Some(errors) = &mut self.errors {
+                errors.push(line.trim().to_owned());
+            }
             // "llama_model_load: error loading model: …" is worth more than the "failed to load model" after it.
             let text = line.split_once(": ").map_or(line, |(_, text)| text).trim();
             if !text.starts_with("failed to load model") || self.error.is_none() {

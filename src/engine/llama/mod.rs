@@ -19,6 +19,8 @@ mod policy;
 mod prompt;
 mod quantize;
 mod turns;
+mod unnamed;
+mod vision;
 mod vocab;
 
 use std::sync::mpsc::Receiver;
@@ -44,7 +46,11 @@ impl Backend for Llama {
         let mut model = load::model(&backend, spec)?;
         let adapter = load::adapter(&mut model, spec)?;
         let vocab = Vocab::new(&model);
-        let limits = load::Limits::of(&model, spec);
+        let mut limits = load::Limits::of(&model, spec);
+        let projector = load::projector(&model, spec)?;
+        if let Some(projector) = &projector {
+            limits.batch = limits.batch.max(projector.least_batch());
+        }
         let mut context = if spec.embedding {
             load::embedding(&backend, &model, spec, limits)?
         } else {
@@ -57,7 +63,11 @@ impl Backend for Llama {
         let traits = cache::Traits::of(&model, load::shares_cells(&model, limits));
         let draft_model = draft::model(&backend, spec, &vocab.tokens);
         let draft = draft_model.as_ref().and_then(|model| draft::Draft::new(&backend, model, spec, limits));
-        let report = load::report(&model, &vocab, limits);
+        let mut report = load::report(&model, &vocab, limits);
+        if let Some(projector) = &projector {
+            report.size += projector.size;
+            report.size_vram += if report.size_vram > 0 { projector.size } else { 0 };
+        }
         if spec.embedding {
             let embedder = embed::Embedder::new(context, &vocab, limits, events.clone());
             events.loaded(report);
@@ -65,7 +75,7 @@ impl Backend for Llama {
         } else {
             let guessing = if traits.rolls_back() { spec.guessing } else { Guessing::Off };
             let ahead = ahead::Ahead::new(guessing, draft);
-            let decoder = decode::Decoder::new(context, &vocab, traits, limits, ahead, events.clone());
+            let decoder = decode::Decoder::new(context, &vocab, projector, traits, limits, ahead, events.clone());
             events.loaded(report);
             decoder.run(commands);
         }

@@ -1,32 +1,69 @@
-//! From a request's prompt to tokens.
+//! From a request's prompt to tokens, images and sounds.
 
+use std::collections::VecDeque;
+
+use super::vision::{Medium, Projector};
 use super::vocab::Vocab;
 use crate::engine::event::EngineError;
 use crate::engine::request::PromptPart;
 
-/// The tokens of `parts`, and how many of them at the beginning the tokenizer put there by itself.
-///
-/// # Errors
-/// When a token is not of the vocabulary, or a part is an image, which no model here can see yet.
-pub fn tokens(vocab: &Vocab<'_>, parts: &[PromptPart]) -> Result<(Vec<u32>, usize), EngineError> {
-    let mut tokens = Vec::new();
-    // Neighbouring texts are one text: a token may reach over their border.
-    let mut text = String::new();
-    for part in parts {
-        match part {
-            PromptPart::Text(more) => text.push_str(more),
-            PromptPart::Tokens(more) => {
-                vocab.check(more)?;
-                tokens.extend(vocab.tokenize(&std::mem::take(&mut text), false));
-                tokens.extend(more);
+#[derive(Default)]
+pub struct Prompt {
+    /// With the number of an image or a sound in each of its places.
+    pub tokens: Vec<u32>,
+    /// Tokens at the beginning that the tokenizer put there by itself.
+    pub prefix: usize,
+    /// In their order.
+    pub media: VecDeque<Medium>,
+}
+
+impl Prompt {
+    /// Reads `parts`.
+    ///
+    /// # Errors
+    /// When a token is not of the vocabulary, or an image cannot be decoded or seen.
+    pub fn read(
+        vocab: &Vocab<'_>,
+        parts: &[PromptPart],
+        mut projector: Option<&mut Projector<'_>>,
+    ) -> Result<Self, EngineError> {
+        let mut prompt = Self::default();
+        // Neighbouring texts are one text: a token may reach over their border.
+        let mut text = String::new();
+        for part in parts {
+            match part {
+                PromptPart::Text(more) => text.push_str(more),
+                PromptPart::Tokens(more) => {
+                    vocab.check(more)?;
+                    prompt.tokens.extend(vocab.tokenize(&std::mem::take(&mut text), false));
+                    prompt.tokens.extend(more);
+                }
+                PromptPart::Media(file) => {
+                    let Some(projector) = &mut projector else {
+                        return Err(EngineError::Invalid("this model does not support images".into()));
+                    };
+                    prompt.tokens.extend(vocab.tokenize(&std::mem::take(&mut text), false));
+                    let medium = projector.read(file, prompt.tokens.len(), prompt.media.len())?;
+                    prompt.tokens.extend(std::iter::repeat_n(medium.number, medium.span.tokens));
+                    prompt.media.push_back(medium);
+                }
             }
-            PromptPart::Media(_) => return Err(EngineError::Invalid("this model does not support images".into())),
+        }
+        let ends_with_medium = text.is_empty() && matches!(parts.last(), Some(PromptPart::Media(_)));
+        // Logits come of tokens only.
+        prompt.tokens.extend(vocab.tokenize(if ends_with_medium { "\n" } else { &text }, false));
+        if let Some(bos) = vocab.bos() {
+            prompt.prefix = 1;
+            if prompt.tokens.first() != Some(&bos) {
+                prompt.tokens.insert(0, bos);
+                prompt.media.iter_mut().for_each(|medium| medium.span.at += 1);
+            }
+        }
+        match prompt.media.back() {
+            Some(last) if last.span.end() == prompt.tokens.len() => {
+                Err(EngineError::Invalid("the prompt ends with an image".into()))
+            }
+            _ => Ok(prompt),
         }
     }
-    tokens.extend(vocab.tokenize(&text, false));
-    let Some(bos) = vocab.bos() else { return Ok((tokens, 0)) };
-    if tokens.first() != Some(&bos) {
-        tokens.insert(0, bos);
-    }
-    Ok((tokens, 1))
 }

@@ -13,7 +13,7 @@ use hanzod::engine::{
 };
 use hanzod::types::{Guessing, LoadOptions, SamplingOptions};
 
-const SKY: &str = "The sky is blue because air scatters short waves of sunlight more than long ones. \
+pub(super) const SKY: &str = "The sky is blue because air scatters short waves of sunlight more than long ones. \
                    Blue light is spread in every direction, so we see it wherever we look.";
 const HELLO: &str = "Hello! I am the tiny test model. I know only a few answers, but I know them by heart.";
 const HAIKU: &str = "Quiet fans at night\nA model wakes and answers\nThen the light goes out";
@@ -22,7 +22,7 @@ fn tiny() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("compat-tests/models/tiny/tiny-f16.gguf")
 }
 
-pub fn spec(num_ctx: i64, parallel: u32) -> LoadSpec {
+pub(super) fn spec(num_ctx: i64, parallel: u32) -> LoadSpec {
     LoadSpec {
         engine: EngineKind::Llama,
         weights: vec![tiny()],
@@ -36,16 +36,16 @@ pub fn spec(num_ctx: i64, parallel: u32) -> LoadSpec {
     }
 }
 
-pub async fn load(spec: LoadSpec) -> Result<Arc<dyn Runner>, EngineError> {
+pub(super) async fn load(spec: LoadSpec) -> Result<Arc<dyn Runner>, EngineError> {
     ProcessEngine::new(env!("CARGO_BIN_EXE_hanzod").into(), vec!["runner".into()]).load(spec).await
 }
 
 /// A question as the model's chat template writes it, without thinking.
-pub fn question(text: &str) -> String {
+pub(super) fn question(text: &str) -> String {
     format!("<|im_start|>user\n{text}<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n")
 }
 
-pub fn request(prompt: &str) -> GenerateRequest {
+pub(super) fn request(prompt: &str) -> GenerateRequest {
     GenerateRequest {
         prompt: vec![PromptPart::Text(prompt.into())],
         sampling: SamplingOptions { temperature: 0.0, num_predict: 200, ..SamplingOptions::default() },
@@ -58,13 +58,13 @@ pub fn request(prompt: &str) -> GenerateRequest {
     }
 }
 
-pub struct Reply {
-    pub text: String,
-    pub logprobs: Vec<TokenLogprob>,
-    pub done: Completion,
+pub(super) struct Reply {
+    pub(super) text: String,
+    pub(super) logprobs: Vec<TokenLogprob>,
+    pub(super) done: Completion,
 }
 
-pub async fn answer(runner: &Arc<dyn Runner>, request: GenerateRequest) -> Result<Reply, EngineError> {
+pub(super) async fn answer(runner: &Arc<dyn Runner>, request: GenerateRequest) -> Result<Reply, EngineError> {
     let mut stream = runner.generate(request);
     let (mut text, mut all) = (String::new(), Vec::new());
     while let Some(event) = stream.next().await {
@@ -79,7 +79,7 @@ pub async fn answer(runner: &Arc<dyn Runner>, request: GenerateRequest) -> Resul
     panic!("the stream ended without a last event");
 }
 
-async fn ask(runner: &Arc<dyn Runner>, text: &str) -> Reply {
+pub(super) async fn ask(runner: &Arc<dyn Runner>, text: &str) -> Reply {
     answer(runner, request(&question(text))).await.unwrap()
 }
 

@@ -10,3 +10,5 @@ mod mistral;
 mod prefixes;
 #[cfg(feature = "llama")]
 mod quantize;
+#[cfg(feature = "llama")]
+mod vision;

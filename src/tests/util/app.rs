@@ -122,6 +122,14 @@ impl TestApp {
         app.create(json!({ "model": "tiny-jinja", "files": { "tiny.gguf": jinja } })).await;
     }
 
+    /// The model `of` with a projector for images, as `name`.
+    #[cfg(feature = "llama")]
+    pub async fn add_projector(&self, of: &str, projector: &str, name: &str) {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("compat-tests/models/vision");
+        let file = self.blob(&folder.join(projector)).await;
+        self.create(json!({ "model": name, "from": of, "files": { "mmproj.gguf": file } })).await;
+    }
+
     /// The tiny model in its makers' form, as `tiny-st`.
     #[cfg(feature = "mistral")]
     pub async fn add_safetensors(&self) {
