@@ -86,7 +86,7 @@ async fn guesses_change_no_answer() {
             right[index] += usage.accepted_tokens;
         }
     }
-    assert!(right[0] > 100 && right[1] > right[0] + 100, "{right:?}");
+    assert!(right[0] > 10 && right[1] > 200, "{right:?}");
 }
 
 /// The answers of a runner that is asked everything at once.
