@@ -3,6 +3,8 @@
 //! `OLLAMA_*` variables are read as Ollama reads them: trimmed of blanks and quotes, empty is unset. A value that cannot be
 //! meant stops the start with its name, where Ollama would go on with a default in silence.
 
+#[cfg(test)]
+mod tests;
 mod transfers;
 
 pub use transfers::Transfers;
@@ -13,7 +15,7 @@ use std::time::Duration;
 
 use crate::go::duration::GoDuration;
 use crate::types::name::DEFAULT_HOST;
-use crate::types::{HostList, KeepAlive, ModelName};
+use crate::types::{Guessing, HostList, KeepAlive, ModelName};
 
 /// hanzod's own port.
 pub const OWN_PORT: u16 = 3690;
@@ -180,6 +182,7 @@ pub struct Config {
     pub context_length: u32,
     /// Sequences at once in one model; zero leaves it to the server.
     pub num_parallel: u32,
+    pub guessing: Guessing,
     /// Zero leaves it to the server.
     pub max_loaded: usize,
     pub max_queue: usize,
@@ -238,6 +241,7 @@ impl Config {
             load_timeout,
             context_length: number("OLLAMA_CONTEXT_LENGTH", 0)?,
             num_parallel: number("OLLAMA_NUM_PARALLEL", 0)?,
+            guessing: text("HANZOD_SPECULATIVE").map_or(Ok(Guessing::default()), guessing)?,
             max_loaded: number("OLLAMA_MAX_LOADED_MODELS", 0)? as usize,
             max_queue: number("OLLAMA_MAX_QUEUE", 512)? as usize,
             origins: origins(text("OLLAMA_ORIGINS"))?,
@@ -339,6 +343,15 @@ fn folders(value: Option<String>) -> Vec<PathBuf> {
     list.split(':').map(str::trim).filter(|folder| !folder.is_empty()).map(PathBuf::from).collect()
 }
 
+fn guessing(value: String) -> Result<Guessing, ConfigError> {
+    match value.as_str() {
+        "off" => Ok(Guessing::Off),
+        "on" => Ok(Guessing::WherePays),
+        "always" => Ok(Guessing::Always),
+        _ => Err(ConfigError { name: "HANZOD_SPECULATIVE", value, why: "is none of on, off and always" }),
+    }
+}
+
 /// `*`, or an origin with a scheme and at most one `*`.
 fn origins(value: Option<String>) -> Result<Vec<String>, ConfigError> {
     let list = value.unwrap_or_default();
@@ -351,85 +364,5 @@ fn origins(value: Option<String>) -> Result<Vec<String>, ConfigError> {
             why: "is no origin such as https://x.example",
         }),
         None => Ok(origins),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn ollama_host_as_ollama_reads_it() {
-        for (text, url) in [
-            ("1.2.3.4", "http://1.2.3.4:11434"),
-            ("1.2.3.4:56", "http://1.2.3.4:56"),
-            ("http://1.2.3.4", "http://1.2.3.4:80"),
-            ("https://x.example", "https://x.example:443"),
-            ("https://x.example:8080/path", "https://x.example:8080"),
-            (":8080", "http://127.0.0.1:8080"),
-            ("1.2.3.4:99999", "http://1.2.3.4:11434"),
-            ("[::1]", "http://[::1]:11434"),
-            ("::1", "http://[::1]:11434"),
-            ("[::1]:1337", "http://[::1]:1337"),
-            ("0.0.0.0", "http://127.0.0.1:11434"),
-        ] {
-            assert_eq!(Endpoint::parse(text, OLLAMA_PORT).url(), url, "{text}");
-        }
-    }
-
-    #[test]
-    fn defaults_and_values() {
-        let config = Config::read(&[("HOME", "/h")]).unwrap();
-        assert_eq!(config.models, PathBuf::from("/h/.ollama/models"));
-        assert_eq!((config.own, config.compatible), (Some(Endpoint::loopback(3690)), Some(Endpoint::loopback(11434))));
-        let set = [
-            ("HOME", "/h"),
-            ("OLLAMA_HOST", "off"),
-            ("OLLAMA_MODELS", " \"/m\" "),
-            ("OLLAMA_KEEP_ALIVE", "-1"),
-            ("OLLAMA_ORIGINS", "https://a.example, app://*"),
-            ("HANZOD_EXTRA_STORES", "/a:/b c:"),
-        ];
-        let config = Config::read(&set).unwrap();
-        assert_eq!((config.compatible, config.models, config.keep_alive), (None, "/m".into(), KeepAlive::Forever));
-        assert_eq!(config.origins, ["https://a.example", "app://*"]);
-        assert_eq!(config.extra_stores, [PathBuf::from("/a"), PathBuf::from("/b c")]);
-    }
-
-    #[test]
-    fn the_hub_as_its_own_tools_have_it() {
-        let hub = Config::read(&[("HOME", "/h")]).unwrap().hub;
-        assert_eq!(hub.endpoint, "https://huggingface.co");
-        assert_eq!(hub.token_file, PathBuf::from("/h/.cache/huggingface/token"));
-        let set =
-            [("HF_HOME", "/x"), ("HF_TOKEN", "hf_secret"), ("HF_ENDPOINT", "http://m:1"), ("HF_HUB_OFFLINE", "yes")];
-        let hub = Config::read(&set).unwrap().hub;
-        assert_eq!(
-            (hub.token_file.as_path(), hub.cache.as_deref(), hub.share, hub.offline),
-            (Path::new("/x/token"), Some(Path::new("/x/hub")), true, true)
-        );
-        let hub = Config::read(&[("HOME", "/h"), ("HF_HUB_CACHE", "~/c"), ("HANZOD_HUB_CACHE", "Read")]).unwrap().hub;
-        assert_eq!((hub.cache, hub.share), (Some(PathBuf::from("/h/c")), false));
-        assert_eq!(Config::read(&[("HANZOD_HUB_CACHE", "off")]).unwrap().hub.cache, None);
-        let hub = Config::read(&set).unwrap().hub;
-        assert_eq!(hub.token.as_ref().map(Hidden::expose), Some("hf_secret"));
-        assert!(!format!("{hub:?}").contains("hf_secret"));
-    }
-
-    #[test]
-    fn what_cannot_be_meant_is_named() {
-        for (name, value) in [
-            ("HF_ENDPOINT", "hub.example"),
-            ("HANZOD_HUB_CACHE", "maybe"),
-            ("HANZOD_PULL_HOSTS", "https://x.example"),
-            ("OLLAMA_NUM_PARALLEL", "many"),
-            ("OLLAMA_KEEP_ALIVE", "soon"),
-            ("OLLAMA_ORIGINS", "x.example"),
-            ("OLLAMA_MAX_QUEUE", "-1"),
-            ("HANZOD_REGISTRY", "yes"),
-            ("HANZOD_REGISTRY_UPSTREAM", "https://x.example"),
-        ] {
-            assert_eq!(Config::read(&[(name, value)]).unwrap_err().name, name);
-        }
     }
 }

@@ -1,5 +1,7 @@
 //! The composition root: store, puller, scheduler and router put together, and served until the program is told to stop.
 
+mod unread;
+
 use std::io::Write as _;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -35,6 +37,8 @@ const GRACE: Duration = Duration::from_secs(30);
 const HEAD: Duration = Duration::from_secs(60);
 /// Between two looks for files that may go.
 const HOUR: Duration = Duration::from_secs(60 * 60);
+/// A client that has taken nothing of its answer for so long is given up.
+const UNREAD: Duration = Duration::from_secs(120);
 /// Models resident at once when nobody says.
 const MAX_LOADED: usize = 3;
 
@@ -72,7 +76,12 @@ fn compose(config: &Config) -> Result<AppState, ServerError> {
         quantizer,
         puller: Puller::new(store.clone(), pull_settings(config)),
         store,
-        defaults: Defaults { context: config.context_length, parallel: config.num_parallel, available: None },
+        defaults: Defaults {
+            context: config.context_length,
+            parallel: config.num_parallel,
+            available: None,
+            guessing: config.guessing,
+        },
         go_template: config.go_template,
         origins: Origins::new(&config.origins),
         hosts: Hosts::any(),
@@ -250,7 +259,8 @@ async fn connection(stream: TcpStream, router: Router, watcher: Watcher) {
     stream.set_nodelay(true).ok();
     let mut http = hyper::server::conn::http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(HEAD);
-    let served = http.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+    let served =
+        http.serve_connection(TokioIo::new(unread::Unread::new(stream, UNREAD)), TowerToHyperService::new(router));
     if let Err(error) = watcher.watch(served).await {
         tracing::debug!(%error, "a connection ended early");
     }

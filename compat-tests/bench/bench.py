@@ -16,6 +16,9 @@ import report
 import servers
 
 
+EMBEDDINGS = [("embed_1", 1, 24), ("embed_64", 64, 24), ("embed_256", 256, 24), ("embed_256_short", 256, 6), ("embed_512", 512, 24)]
+
+
 def arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--hanzod", required=True, help="the program")
@@ -25,7 +28,8 @@ def arguments():
     parser.add_argument("--peer", action="append", default=[], metavar="NAME=URL", help="a server that runs already; may be repeated")
     parser.add_argument("--rounds", type=int, default=5, help="how often each server is measured (%(default)s)")
     parser.add_argument("--tokens", type=int, default=64, help="tokens of one generation (%(default)s)")
-    parser.add_argument("--streams", default="1,4,8", help="streams at once (%(default)s)")
+    parser.add_argument("--streams", default="1,4,8,16", help="streams at once (%(default)s)")
+    parser.add_argument("--ollama-default", action="store_true", help="Ollama takes as many streams as it does when nobody says")
     parser.add_argument("--seed", type=int, default=random.randrange(2**31), help="the same random prompts again")
     parser.add_argument("--out", default=".", help="where the JSON and the SVG go (%(default)s)")
     return parser.parse_args()
@@ -69,10 +73,11 @@ def rounds(line, prompts, options, bench, samples):
             if server.name not in prompts:
                 continue
             steps = [("prompt", measure.prompt, server, prompts[server.name]),
-                     ("shared prefix", measure.shared_prefix, server, prompts[server.name])]
+                     ("shared prefix", measure.shared_prefix, server, prompts[server.name]),
+                     ("second turn", measure.second_turn, server, prompts[server.name])]
             steps += [(f"{count} streams", measure.generate, server, prompts[server.name], count, options.tokens) for count in streams]
-            if options.embedder and isinstance(server, servers.OllamaServer):
-                steps.append(("embeddings", measure.embed, server))
+            if options.embedder and (isinstance(server, servers.OllamaServer) or server.embeds):
+                steps += [("embeddings", measure.embed, server, key, count, length) for key, count, length in EMBEDDINGS]
             if server.answers_version:
                 steps.append(("version", lambda server: {"version": measure.latency(server, "/api/version", 100)}, server))
             for what, function, *given in steps:
@@ -99,7 +104,8 @@ def main():
         try:
             progress(f"start-up of {', '.join(programs)}")
             starts(programs, options.rounds, folder, samples)
-            line += [servers.start_ollama_like(name, program, folder)[0] for name, program in programs.items()]
+            line += [servers.start_ollama_like(name, program, folder, name == "ollama" and options.ollama_default)[0]
+                     for name, program in programs.items()]
             if llama_server:
                 line.append(servers.start_llama_server(llama_server, options.model, folder))
             line += [servers.running(*peer.split("=", 1)) for peer in options.peer]
@@ -107,10 +113,11 @@ def main():
             for server in line:
                 progress(f"giving {server.name} the model")
                 try_to("model", server.name, server.prepare, options.model, options.embedder)
-                if server.answers_version:
+                if server.answers_version or server.program:
                     for _ in range(min(3, options.rounds)):
                         note(samples, server.name, try_to("load", server.name, measure.load, server))
                 try_to("first answer", server.name, lambda: prompts.update({server.name: measure.Prompts(server)}))
+                note(samples, server.name, {"resident_loaded": server.resident()})
             rounds(line, prompts, options, bench, samples)
             for server in line:
                 if server.answers_version and server.process:
@@ -140,7 +147,7 @@ def finish(options, samples, machine, versions):
         print(f"the machine was not at rest (load {machine['load_before']:.1f}): do not quote these numbers")
     if len(samples) == 1:
         print("no other server was found: put ollama, llama-server or llama-bench on PATH, or name one with --peer NAME=URL")
-    print(f"\n{report.table(samples)}\n\nwritten: {path}.json, {path}.svg")
+    print(f"\n{report.table(samples)}\n\n{report.bars(samples)}\n\nwritten: {path}.json, {path}.svg")
     sys.exit(0 if samples["hanzod"].get("generate_1") else 1)
 
 

@@ -5,7 +5,7 @@ import os
 import platform
 import statistics
 
-from measure import METRICS
+from measure import BARS, METRICS
 
 COLOURS = ["#2a6fdb", "#d9822b", "#3d9a57", "#8a5bc7", "#b8433b", "#5b6670"]
 
@@ -47,6 +47,20 @@ def table(samples, ours="hanzod"):
     form = lambda line: "  ".join(cell.ljust(width) if column < 2 else cell.rjust(width)
                                   for column, (cell, width) in enumerate(zip(line, widths))).rstrip()
     return "\n".join(form(line) for line in [heads, *rows])
+
+
+def bars(samples, ours="hanzod"):
+    """What is to hold, and whether it does: how many times as good ours is, of those that were measured."""
+    rows, lines = medians(samples), []
+    for key, against, least in BARS:
+        label, _, more = METRICS[key]
+        own = rows.get(key, {}).get(ours)
+        other = rows[against].get(ours) if against in rows else rows.get(key, {}).get(against)
+        if own and other:
+            ratio = own / other if more else other / own
+            name = METRICS[against][0] if against in METRICS else against
+            lines.append(f"{'holds' if ratio >= least else 'FAILS'}  {label} : {name}  {ratio:.2f}, to be {least:.2f} at least")
+    return "\n".join(lines) or "no bar could be held against anything"
 
 
 def write_json(path, samples, about):

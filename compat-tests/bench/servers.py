@@ -13,6 +13,7 @@ import urllib.parse
 
 CONTEXT = 2048  # tokens of one sequence
 STREAMS = 8  # sequences at once that every server is told to expect
+THREADS = len(os.sched_getaffinity(0))  # that every server computes with
 MODEL, EMBEDDER, SMALL = "hanzod-bench", "hanzod-bench-embed", "hanzod-bench-small"
 
 
@@ -24,6 +25,7 @@ class Answer:
     ended: float
     prompt_tokens: int
     tokens: int
+    text: str
 
 
 class Server:
@@ -98,7 +100,7 @@ class OllamaServer(Server):
             self.put(EMBEDDER, embedder)
 
     def load(self):
-        options = {"num_ctx": CONTEXT}
+        options = {"num_ctx": CONTEXT, "num_thread": THREADS}
         status, text = self.call("POST", "/api/generate", {"model": MODEL, "keep_alive": "1h", "options": options, "stream": False})
         if status != 200:
             raise RuntimeError(f"{self.name}: load: {status} {text!r}")
@@ -107,18 +109,22 @@ class OllamaServer(Server):
         self.call("POST", "/api/generate", {"model": MODEL, "keep_alive": 0})
 
     def generate(self, prompt, tokens):
-        options = {"num_predict": tokens, "num_ctx": CONTEXT, "seed": random.getrandbits(31), "temperature": 1.0}
+        options = {"num_predict": tokens, "num_ctx": CONTEXT, "num_thread": THREADS, "seed": random.getrandbits(31), "temperature": 1.0}
         body = {"model": MODEL, "prompt": prompt, "raw": True, "stream": True, "keep_alive": "1h", "options": options}
-        started, first, last = time.perf_counter(), None, {}
+        started, first, last, lines = time.perf_counter(), None, {}, []
         for line in self.stream("/api/generate", body):
             first = first or time.perf_counter()
-            last = json.loads(line)
+            lines.append(line)
+        ended = time.perf_counter()
+        lines = [json.loads(line) for line in lines]
+        last = lines[-1] if lines else {}
+        text = "".join(line.get("response", "") for line in lines)
         if "error" in last or not last.get("done"):
             raise RuntimeError(f"{self.name}: {last}")
-        return Answer(started, first, time.perf_counter(), last.get("prompt_eval_count", 0), last.get("eval_count", 0))
+        return Answer(started, first, ended, last.get("prompt_eval_count", 0), last.get("eval_count", 0), text)
 
     def embed(self, texts):
-        status, text = self.call("POST", "/api/embed", {"model": EMBEDDER, "input": texts, "keep_alive": "1h"})
+        status, text = self.call("POST", "/api/embed", {"model": EMBEDDER, "input": texts, "keep_alive": "1h", "options": {"num_thread": THREADS}})
         if status != 200 or len(json.loads(text)["embeddings"]) != len(texts):
             raise RuntimeError(f"{self.name}: embed: {status} {text[:300]!r}")
 
@@ -128,28 +134,46 @@ class OllamaServer(Server):
 
 
 class LlamaServer(Server):
-    """llama.cpp's own server, which holds one model from its start to its end."""
+    """llama.cpp's own server, which holds one model from its start to its end; embeddings need a second one."""
     answers_version = False
+    program = folder = model = embeds = None
 
     def prepare(self, model, embedder):
-        pass
-
-    def load(self):
-        pass
+        if self.program and embedder:
+            self.embeds = launch_llama_server(self.program, embedder, self.folder, "--embeddings", "--batch-size", "2048",
+                                              "--ubatch-size", "2048", "--ctx-size", str(512 * STREAMS))
 
     def unload(self):
-        pass
+        super().stop()
+
+    def load(self):
+        again = launch_llama_server(self.program, self.model, self.folder, "--ctx-size", str(CONTEXT * STREAMS))
+        self.base, self.address, self.process = again.base, again.address, again.process
+
+    def stop(self):
+        super().stop()
+        if self.embeds:
+            self.embeds.stop()
+
+    def embed(self, texts):
+        status, text = (self.embeds or self).call("POST", "/v1/embeddings", {"input": texts, "model": "any"})
+        if status != 200 or len(json.loads(text)["data"]) != len(texts):
+            raise RuntimeError(f"{self.name}: embed: {status} {text[:300]!r}")
 
     def generate(self, prompt, tokens):
         body = {"prompt": prompt, "n_predict": tokens, "stream": True, "cache_prompt": True, "seed": random.getrandbits(31), "temperature": 1.0}
-        started, first, last = time.perf_counter(), None, {}
+        started, first, last, lines = time.perf_counter(), None, {}, []
         for line in self.stream("/completion", body):
             if line.startswith(b"data:"):
                 first = first or time.perf_counter()
-                last = json.loads(line[5:])
+                lines.append(line)
+        ended = time.perf_counter()
+        lines = [json.loads(line[5:]) for line in lines]
+        last = lines[-1] if lines else {}
+        text = "".join(line.get("content", "") for line in lines)
         if not last.get("stop"):
             raise RuntimeError(f"{self.name}: {last}")
-        return Answer(started, first, time.perf_counter(), last.get("tokens_evaluated", 0), last.get("tokens_predicted", 0))
+        return Answer(started, first, ended, last.get("tokens_evaluated", 0), last.get("tokens_predicted", 0), text)
 
     def clean_up(self):
         pass
@@ -202,11 +226,15 @@ def wait_for(base, path, process, log, limit=300):
     raise RuntimeError(f"no answer from {base}{path} in {limit} s")
 
 
-def start_ollama_like(name, program, folder):
-    """hanzod or Ollama on a free port with a store of its own; returns it and its seconds to the first answer."""
+def start_ollama_like(name, program, folder, default=False):
+    """hanzod or Ollama on a free port with a store of its own; returns it and its seconds to the first answer.
+
+    With `default` it decides by itself how many sequences it takes at once."""
     base = f"http://127.0.0.1:{free_port()}"
     settings = {"OLLAMA_MODELS": os.path.join(folder, name), "OLLAMA_HOST": base, "OLLAMA_NUM_PARALLEL": str(STREAMS),
                 "OLLAMA_CONTEXT_LENGTH": str(CONTEXT), "OLLAMA_MAX_LOADED_MODELS": "3"}
+    if default:
+        del settings["OLLAMA_NUM_PARALLEL"]
     if name == "hanzod":
         settings["HANZOD_HOST"] = "off"
     os.makedirs(settings["OLLAMA_MODELS"], exist_ok=True)
@@ -218,10 +246,15 @@ def start_ollama_like(name, program, folder):
 
 
 def start_llama_server(program, model, folder):
+    server = launch_llama_server(program, model, folder, "--ctx-size", str(CONTEXT * STREAMS))
+    server.program, server.model, server.folder = program, model, folder
+    return server
+
+
+def launch_llama_server(program, model, folder, *more):
     port = free_port()
-    log = os.path.join(folder, "llama-server.log")
-    command = [program, "--model", model, "--port", str(port), "--parallel", str(STREAMS), "--ctx-size", str(CONTEXT * STREAMS),
-               "--threads", str(os.cpu_count())]
+    log = os.path.join(folder, f"llama-server-{port}.log")
+    command = [program, "--model", model, "--port", str(port), "--parallel", str(STREAMS), "--threads", str(THREADS), *more]
     with open(log, "ab") as out:
         process = subprocess.Popen(command, stdout=out, stderr=out)
     base = f"http://127.0.0.1:{port}"
@@ -253,7 +286,7 @@ def version(program):
 
 def llama_bench(program, model, prompt, tokens):
     """(prompt, generation) tokens a second as llama-bench measures them in its own process."""
-    command = [program, "-m", model, "-p", str(prompt), "-n", str(tokens), "-r", "1", "-t", str(os.cpu_count()), "-o", "json"]
+    command = [program, "-m", model, "-p", str(prompt), "-n", str(tokens), "-r", "1", "-t", str(THREADS), "-o", "json"]
     rows = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
     rate = lambda key: next(row["avg_ts"] for row in rows if row[key] and not row["n_gen" if key == "n_prompt" else "n_prompt"])
     return rate("n_prompt"), rate("n_gen")

@@ -31,6 +31,9 @@ pub(crate) struct Create {
     /// Quantise to this type, such as q4_K_M
     #[arg(short, long)]
     quantize: Option<String>,
+    /// Quantise the draft model to this type
+    #[arg(long)]
+    draft_quantize: Option<String>,
     #[command(flatten)]
     output: Output,
 }
@@ -44,6 +47,7 @@ impl Create {
         let mut progress = Progress::new(self.output.json);
         let mut request = request(&self.model, &recipe);
         super::run::set(&mut request, "quantize", self.quantize.map(Value::String));
+        super::run::set(&mut request, "draft_quantize", self.draft_quantize.map(Value::String));
         let mut files = Files { folder, client, progress: &mut progress };
         let mut weights = BTreeMap::new();
         for from in &recipe.from {
@@ -59,6 +63,17 @@ impl Create {
         if let Some(adapter) = recipe.adapters.last() {
             let path = files.path(adapter);
             request["adapters"] = json!(files.upload_all(&path).await?);
+        }
+        let mut drafts = BTreeMap::new();
+        for draft in &recipe.drafts {
+            let path = files.path(draft);
+            if recipe.from.iter().any(|from| files.path(from) == path) {
+                bail!("DRAFT must not reference the same local path as FROM: {draft}");
+            }
+            drafts.append(&mut files.upload_all(&path).await?);
+        }
+        if !drafts.is_empty() {
+            request["draft_files"] = json!(drafts);
         }
         client
             .lines("/api/create", &request, |line| {

@@ -53,6 +53,9 @@ pub struct Usage {
     pub prompt_ns: u64,
     pub completion_tokens: u64,
     pub completion_ns: u64,
+    /// Tokens that were guessed ahead, and how many of them the model then said.
+    pub guessed_tokens: u64,
+    pub accepted_tokens: u64,
 }
 
 /// What a model turned out to be once it was loaded.

@@ -301,25 +301,4 @@ fn route(shared: &Shared, event: Event) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::engine::EngineKind;
-    use crate::types::LoadOptions;
-
-    #[tokio::test(start_paused = true)]
-    async fn a_runner_that_falls_silent_and_lives_is_ended() {
-        let silent = ["-c", "exec >&-; exec sleep 1000"].map(OsString::from);
-        let engine = ProcessEngine::new("/bin/sh".into(), silent.into());
-        let spec = LoadSpec {
-            engine: EngineKind::Mistral,
-            weights: Vec::new(),
-            adapters: Vec::new(),
-            projectors: Vec::new(),
-            options: LoadOptions::default(),
-            parallel: 1,
-            embedding: false,
-        };
-        let error = engine.load(spec).await.map(drop).unwrap_err();
-        assert!(error.to_string().contains("signal: 9"), "{error}");
-    }
-}
+mod tests;

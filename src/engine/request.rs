@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::types::{LoadOptions, SamplingOptions};
+use crate::types::{Guessing, LoadOptions, SamplingOptions};
 
 /// Which library runs a model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -23,6 +23,9 @@ pub struct LoadSpec {
     pub weights: Vec<PathBuf>,
     pub adapters: Vec<PathBuf>,
     pub projectors: Vec<PathBuf>,
+    /// A small model of the same vocabulary that guesses ahead, or its parts.
+    pub drafts: Vec<PathBuf>,
+    pub guessing: Guessing,
     /// `num_ctx` is resolved: context of one sequence, greater than zero.
     pub options: LoadOptions,
     /// Sequences that may run at once.

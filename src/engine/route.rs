@@ -3,7 +3,7 @@
 use super::request::{EngineKind, LoadSpec};
 use crate::gguf::{Gguf, Metadata};
 use crate::store::{Capability, Model, ModelFormat, StoreError};
-use crate::types::LoadOptions;
+use crate::types::{Guessing, LoadOptions};
 
 /// Context of one sequence when nobody says.
 const CONTEXT: i64 = 4096;
@@ -28,6 +28,7 @@ pub struct Defaults {
     pub parallel: u32,
     /// Free memory in bytes, when that is known.
     pub available: Option<u64>,
+    pub guessing: Guessing,
 }
 
 /// How a model is to be loaded.
@@ -57,8 +58,11 @@ pub fn plan(model: &Model, options: &LoadOptions, defaults: Defaults) -> Result<
     }
     options.num_ctx = bounded(options.num_ctx, sees, model.details().context_length);
 
+    let guesses = defaults.guessing != Guessing::Off && options.draft_num_predict > 0 && !embedding;
+
     let context = u64::try_from(options.num_ctx).unwrap_or(0);
-    let sequence = head.as_deref().map_or(0, |head| cache_bytes(head, context));
+    let drafts = model.draft_head().filter(|_| guesses);
+    let sequence = head.iter().chain(&drafts).map(|head| cache_bytes(head, context)).sum::<u64>();
     let weights_bytes = model.size();
     let projectors = model.projectors();
     let compute = COMPUTE * (1 + projectors.len() as u64);
@@ -80,6 +84,8 @@ pub fn plan(model: &Model, options: &LoadOptions, defaults: Defaults) -> Result<
         weights,
         adapters: model.adapters(),
         projectors,
+        drafts: if guesses { model.drafts() } else { Vec::new() },
+        guessing: if guesses { defaults.guessing } else { Guessing::Off },
         options,
         parallel,
         embedding,
@@ -155,6 +161,8 @@ mod tests {
             weights: vec![file.path().to_owned()],
             adapters: Vec::new(),
             projectors: Vec::new(),
+            drafts: Vec::new(),
+            guessing: Guessing::default(),
             options: LoadOptions::default(),
             parallel: 1,
             embedding: false,

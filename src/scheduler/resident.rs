@@ -82,11 +82,14 @@ impl Place {
             && have.engine == want.engine
             && have.adapters == want.adapters
             && have.projectors == want.projectors
+            && have.drafts == want.drafts
             && have.embedding == want.embedding
             && want.options.num_ctx <= have.options.num_ctx
             && unless_auto(want.options.num_gpu, have.options.num_gpu, want.options.num_gpu < 0)
             && unless_auto(want.options.num_thread, have.options.num_thread, want.options.num_thread == 0)
             && want.options.num_batch == have.options.num_batch
+            && have.guessing == want.guessing
+            && (want.drafts.is_empty() || want.options.draft_num_predict == have.options.draft_num_predict)
             && (want.options.main_gpu.is_none() || want.options.main_gpu == have.options.main_gpu)
             && (want.options.use_mmap.is_none() || want.options.use_mmap == have.options.use_mmap)
     }

@@ -10,7 +10,7 @@ use tokio::time::sleep;
 
 use super::*;
 use crate::engine::{EmbedReply, EmbedRequest, EngineKind, GenerateRequest, Runner, StepStream};
-use crate::types::LoadOptions;
+use crate::types::{Guessing, LoadOptions};
 
 #[derive(Default)]
 struct FakeEngine {
@@ -97,6 +97,8 @@ fn wanted(name: &str) -> Wanted {
         weights: vec![name.into()],
         adapters: Vec::new(),
         projectors: Vec::new(),
+        drafts: Vec::new(),
+        guessing: Guessing::default(),
         options,
         parallel: 4,
         embedding: false,

@@ -183,8 +183,14 @@ impl Model {
         self.paths(MediaType::Projector)
     }
 
+    /// A small model that guesses ahead for this one.
     pub fn drafts(&self) -> Vec<PathBuf> {
         self.paths(MediaType::Draft)
+    }
+
+    /// The draft's metadata; `None` when there is none, or it cannot be read.
+    pub fn draft_head(&self) -> Option<Arc<Metadata>> {
+        self.manifest.layers_of(MediaType::Draft).next().and_then(|layer| self.head_of(layer))
     }
 
     fn paths(&self, kind: MediaType) -> Vec<PathBuf> {

@@ -16,4 +16,4 @@ pub use digest::Digest;
 pub use host_list::HostList;
 pub use keep_alive::KeepAlive;
 pub use name::ModelName;
-pub use options::{LoadOptions, Options, SamplingOptions};
+pub use options::{Guessing, LoadOptions, Options, SamplingOptions};

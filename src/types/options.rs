@@ -38,6 +38,17 @@ pub struct LoadOptions {
     pub draft_num_predict: i64,
 }
 
+/// Whether tokens are guessed ahead (speculative decoding), which never changes what an answer says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Guessing {
+    Off,
+    /// Where it makes answers faster, as far as this machine's own times tell.
+    #[default]
+    WherePays,
+    /// Wherever there is a guess: to see what it does.
+    Always,
+}
+
 /// Every option, resolved.
 #[derive(Clone, Debug, PartialEq, Default)]
 pub struct Options {

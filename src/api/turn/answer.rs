@@ -132,6 +132,16 @@ pub(super) fn answer(
 }
 
 fn done(completion: Completion, lease: &Lease, began: Instant) -> Done {
+    let Usage { prompt_tokens, cached_tokens, completion_tokens, guessed_tokens, accepted_tokens, .. } =
+        completion.usage;
+    tracing::debug!(
+        prompt_tokens,
+        cached_tokens,
+        completion_tokens,
+        guessed_tokens,
+        accepted_tokens,
+        "an answer is whole"
+    );
     Done {
         finish: completion.finish,
         stop: completion.stop,

@@ -222,6 +222,27 @@ impl Answer {
     }
 }
 
+/// For backends that guess ahead.
+#[cfg(any(feature = "llama", test))]
+impl Answer {
+    /// Tokens that may be guessed behind [`Self::history`] and still leave the answer one more to choose.
+    pub fn room(&self) -> usize {
+        let limit = self.limit.saturating_sub(self.usage.completion_tokens);
+        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+        self.context.saturating_sub(self.history.len()).min(limit).saturating_sub(1)
+    }
+
+    /// So many tokens were guessed ahead.
+    pub fn guessed(&mut self, tokens: usize) {
+        self.usage.guessed_tokens += tokens as u64;
+    }
+
+    /// One of them was the next.
+    pub fn guessed_right(&mut self) {
+        self.usage.accepted_tokens += 1;
+    }
+}
+
 /// A token's bytes as an answer shows them.
 fn visible<'a>(tokens: &'a Tokens, preserved: &[String], token: u32) -> &'a [u8] {
     let bytes = tokens.bytes(token);

@@ -101,6 +101,25 @@ fn num_predict_is_bounded_and_zero_is_not_set() {
 }
 
 #[test]
+fn guesses_never_reach_beyond_the_answer() {
+    let room = |num_predict, context, said| {
+        let mut request = request();
+        request.sampling.num_predict = num_predict;
+        let (sender, _events) = mpsc::channel();
+        let mut answer = Answer::new(1, &request, vec![0; 3], 0, context, &letters(), &Events::new(sender)).unwrap();
+        for _ in 0..said {
+            answer.push(&[1.0]);
+        }
+        answer.guessed(2);
+        answer.guessed_right();
+        assert_eq!((answer.usage.guessed_tokens, answer.usage.accepted_tokens), (2, 1));
+        answer.room()
+    };
+    // One more token is always chosen than is guessed.
+    assert_eq!([room(5, 64, 1), room(5, 64, 4), room(-1, 10, 1), room(-1, 5, 1)], [3, 0, 5, 0]);
+}
+
+#[test]
 fn num_keep_leaves_room_whatever_it_is() {
     let kept = |num_keep, prompt, context| {
         let mut request = request();

@@ -15,6 +15,8 @@ pub struct Traits {
     moves: bool,
     /// Parts of a sequence can be given to another.
     copies: bool,
+    /// The end of a sequence can be taken back at any time. A window may have moved on meanwhile, and a state has no end.
+    rolls_back: bool,
     /// Tokens that some layers look back; zero when it is all of them.
     window: usize,
 }
@@ -29,6 +31,7 @@ impl Traits {
             shared,
             moves: plain && positions_move(model),
             copies: plain,
+            rolls_back: plain,
             // Of an unknown window no part will do.
             window: if windowed { window.unwrap_or(usize::MAX) } else { 0 },
         }
@@ -145,6 +148,10 @@ fn sees_enough(first: i32, window: usize, length: usize) -> bool {
 impl Traits {
     pub fn copies(self) -> bool {
         self.copies
+    }
+
+    pub fn rolls_back(self) -> bool {
+        self.rolls_back
     }
 
     /// Gives `to` the first `length` tokens of `from`.

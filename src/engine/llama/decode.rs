@@ -4,14 +4,17 @@
 use std::collections::VecDeque;
 use std::ops::ControlFlow;
 use std::sync::mpsc::{Receiver, TryRecvError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use llama_cpp_2::DecodeError;
 use llama_cpp_2::context::LlamaContext;
 use llama_cpp_2::llama_batch::LlamaBatch;
 
+use super::ahead::Ahead;
 use super::cache::{self, Cached, Traits};
+use super::guess::Guesser;
 use super::pace::Pace;
+use super::piece::{self, Piece};
 use super::prompt::Prompt;
 use super::vision::{Medium, Projector};
 use super::vocab::{Vocab, native};
@@ -27,13 +30,15 @@ use crate::engine::request::{Constraint, GenerateRequest};
 const LISTEN: Duration = Duration::from_millis(5);
 
 /// A request under way, or waiting for a slot.
-struct Job {
+pub struct Job {
     sequence: SequenceId,
-    answer: Answer,
+    pub answer: Answer,
     /// Images and sounds that are still to be evaluated.
     media: VecDeque<Medium>,
     /// Its first token is there: somebody is reading.
     answering: bool,
+    /// When tokens may be guessed ahead.
+    pub guesser: Option<Guesser>,
 }
 
 pub struct Decoder<'m> {
@@ -53,15 +58,9 @@ pub struct Decoder<'m> {
     preparing: Preparing<Job, Constrained>,
     batch: LlamaBatch<'static>,
     pace: Pace,
+    ahead: Ahead<'m>,
     clock: u64,
     events: Events,
-}
-
-/// A piece of a slot's tokens in a batch.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Piece {
-    slot: usize,
-    tokens: usize,
 }
 
 impl<'m> Decoder<'m> {
@@ -71,6 +70,7 @@ impl<'m> Decoder<'m> {
         projector: Option<Projector<'m>>,
         traits: Traits,
         limits: super::load::Limits,
+        ahead: Ahead<'m>,
         events: Events,
     ) -> Self {
         let slots = limits.parallel as usize;
@@ -87,6 +87,7 @@ impl<'m> Decoder<'m> {
             preparing: Preparing::default(),
             batch: LlamaBatch::new(largest, 1),
             pace: Pace::new(largest),
+            ahead,
             clock: 0,
             events,
         }
@@ -176,7 +177,10 @@ impl<'m> Decoder<'m> {
         let prompt = answer::fit(tokens, request, prefix, context)?;
         let tokens = &self.vocab.tokens;
         let answer = Answer::new(sequence, request, prompt, prefix, context, tokens, &self.events)?;
-        Ok(Job { sequence, answer, media, answering: false })
+        // Images stand in the history as numbers that are no tokens.
+        let guesses = self.ahead.is_on() && media.is_empty();
+        let guesser = guesses.then(|| Guesser::new(tokens, answer.history()));
+        Ok(Job { sequence, answer, media, answering: false, guesser })
     }
 
     /// Gives free slots to those who wait.
@@ -238,9 +242,13 @@ impl<'m> Decoder<'m> {
     /// One batch.
     fn step(&mut self) {
         self.look();
-        let pieces = self.plan();
+        let mut pieces = self.plan();
         if pieces.is_empty() {
             return;
+        }
+        let only_answers = pieces.iter().all(|piece| piece.tokens == 1 && self.is_answering(piece.slot));
+        if only_answers {
+            self.ahead.guess(&mut pieces, &mut self.jobs, &self.pace);
         }
         let outputs = self.fill(&pieces);
         let begun = Instant::now();
@@ -250,16 +258,22 @@ impl<'m> Decoder<'m> {
             }
             return;
         }
-        for &Piece { slot, tokens } in &pieces {
+        self.context.synchronize();
+        let took = begun.elapsed();
+        let count = pieces.iter().map(|piece| piece.tokens + piece.guess.len()).sum();
+        self.pace.learn(count, took);
+        if only_answers {
+            self.ahead.learn(count, took);
+        }
+        for &Piece { slot, tokens, .. } in &pieces {
             if let Some(job) = &self.jobs[slot] {
                 let known = &mut self.cached[slot].tokens;
                 known.extend_from_slice(&job.answer.history()[known.len()..known.len() + tokens]);
             }
         }
-        for (slot, index) in outputs {
-            self.advance(slot, index);
+        for (piece, index) in outputs {
+            self.advance(pieces[piece].slot, index, &pieces[piece].guess);
         }
-        self.pace.learn(pieces.iter().map(|piece| piece.tokens).sum(), begun.elapsed());
     }
 
     fn fail(&mut self, slot: usize, error: EngineError) {
@@ -278,31 +292,37 @@ impl<'m> Decoder<'m> {
             let end = job.media.front().map_or(job.answer.history().len(), |medium| medium.span.at);
             let tokens = end - self.cached[slot].tokens.len();
             let answers = job.answering && tokens == 1;
-            if answers { &mut pieces } else { &mut prompts }.push(Piece { slot, tokens });
+            if answers { &mut pieces } else { &mut prompts }.push(Piece::new(slot, tokens));
         }
         let room = self.pace.room(pieces.len());
-        pieces.extend(share(prompts, room));
+        pieces.extend(piece::share(prompts, room));
         pieces
     }
 
-    /// Fills the batch, and gives the slots whose last token is in it with its place there.
+    fn is_answering(&self, slot: usize) -> bool {
+        self.jobs[slot].as_ref().is_some_and(|job| job.answering)
+    }
+
+    /// Fills the batch, and gives the pieces that end with their sequence's last token, with its place there. Guesses have
+    /// the places after it.
     fn fill(&mut self, pieces: &[Piece]) -> Vec<(usize, i32)> {
         self.batch.clear();
         let mut outputs = Vec::new();
-        for &Piece { slot, tokens } in pieces {
-            let Some(job) = &self.jobs[slot] else { continue };
+        for (index, piece) in pieces.iter().enumerate() {
+            let Some(job) = &self.jobs[piece.slot] else { continue };
             let history = job.answer.history();
-            let known = self.cached[slot].tokens.len();
-            let position = self.cached[slot].position(known);
-            for at in known..known + tokens {
-                let last = at + 1 == history.len();
-                if last {
-                    outputs.push((slot, self.batch.n_tokens()));
+            let known = self.cached[piece.slot].tokens.len();
+            let position = self.cached[piece.slot].position(known);
+            let certain = &history[known..known + piece.tokens];
+            for (at, &token) in (known..).zip(certain.iter().chain(&piece.guess)) {
+                let wanted = at + 1 >= history.len();
+                if at + 1 == history.len() {
+                    outputs.push((index, self.batch.n_tokens()));
                 }
                 let position =
                     i32::try_from(position + at - known).expect("a context beyond llama.cpp's positions: a bug");
                 self.batch
-                    .add(native(history[at]), position, &[cache::sequence(slot)], last)
+                    .add(native(token), position, &[cache::sequence(piece.slot)], wanted)
                     .expect("the batch is larger than planned: a bug");
             }
         }
@@ -329,42 +349,39 @@ impl<'m> Decoder<'m> {
         }
     }
 
-    /// Takes the answer in `slot` a token further.
-    fn advance(&mut self, slot: usize, index: i32) {
+    /// Takes the answer in `slot` a token further, and by as many more as were guessed right.
+    fn advance(&mut self, slot: usize, index: i32, guess: &[u32]) {
         let Some(job) = &mut self.jobs[slot] else { return };
         job.answering = true;
-        match job.answer.push(self.context.get_logits_ith(index)) {
+        job.answer.guessed(guess.len());
+        let mut right = 0;
+        let next = loop {
+            let next = job.answer.push(self.context.get_logits_ith(index + right as i32));
+            let Next::Token(token) = next else { break next };
+            if let Some(guesser) = &mut job.guesser {
+                guesser.saw(token);
+            }
+            if guess.get(right) != Some(&token) {
+                break next;
+            }
+            job.answer.guessed_right();
+            right += 1;
+        };
+        let known = self.cached[slot].tokens.len() + right;
+        self.cached[slot].tokens.extend_from_slice(guess);
+        if right < guess.len() {
+            cache::keep(&mut self.context, slot, &mut self.cached[slot], known, self.traits);
+        }
+        match next {
             Next::Token(_) => {}
             Next::Full(_) => {
                 let range = job.answer.shift();
+                if let Some(guesser) = &mut job.guesser {
+                    guesser.forget();
+                }
                 self.traits.shift(&mut self.context, slot, &mut self.cached[slot], range.start, range.end);
             }
             Next::Over => self.jobs[slot] = None,
         }
-    }
-}
-
-/// Shares `room` out evenly; what a short prompt leaves goes to the longer ones.
-fn share(mut prompts: Vec<Piece>, mut room: usize) -> Vec<Piece> {
-    prompts.sort_unstable_by_key(|piece| piece.tokens);
-    let count = prompts.len();
-    for (index, piece) in prompts.iter_mut().enumerate() {
-        piece.tokens = piece.tokens.min(room.div_ceil(count - index));
-        room -= piece.tokens;
-    }
-    prompts.retain(|piece| piece.tokens > 0);
-    prompts
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn room_is_shared() {
-        let prompts = [300, 5, 100].into_iter().enumerate().map(|(slot, tokens)| Piece { slot, tokens }).collect();
-        let shared: Vec<_> = share(prompts, 128).iter().map(|piece| (piece.slot, piece.tokens)).collect();
-        assert_eq!(shared, [(1, 5), (2, 62), (0, 61)]);
-        assert_eq!(share(vec![Piece { slot: 0, tokens: 9 }], 0), []);
     }
 }

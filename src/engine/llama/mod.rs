@@ -3,15 +3,23 @@
 //! llama.cpp makes logits of tokens; what is made of the logits is the engine's own, the same for every backend.
 //! Everything here runs on one thread, which owns the model, its context and all sequences.
 
+mod ahead;
 mod cache;
 mod decode;
 mod device;
+mod draft;
 mod embed;
+mod guess;
 mod load;
 mod log;
+mod lookup;
 mod pace;
+mod piece;
+#[cfg(test)]
+mod policy;
 mod prompt;
 mod quantize;
+mod turns;
 mod unnamed;
 mod vision;
 mod vocab;
@@ -24,6 +32,7 @@ use super::backend::{Backend, Events};
 use super::event::EngineError;
 use super::protocol::Command;
 use super::request::LoadSpec;
+use crate::types::Guessing;
 
 pub use quantize::quantize;
 use vocab::Vocab;
@@ -51,6 +60,10 @@ impl Backend for Llama {
         if let Some(mut adapter) = adapter {
             context.lora_adapter_set(&mut adapter, 1.0).map_err(|error| EngineError::Load(error.to_string()))?;
         }
+        // What the log says of the draft's memory is said by then of the model's.
+        let traits = cache::Traits::of(&model, load::shares_cells(&model, limits));
+        let draft_model = draft::model(&backend, spec, &vocab.tokens);
+        let draft = draft_model.as_ref().and_then(|model| draft::Draft::new(&backend, model, spec, limits));
         let mut report = load::report(&model, &vocab, limits);
         if let Some(projector) = &projector {
             report.size += projector.size;
@@ -61,8 +74,9 @@ impl Backend for Llama {
             events.loaded(report);
             embedder.run(commands);
         } else {
-            let traits = cache::Traits::of(&model, load::shares_cells(&model, limits));
-            let decoder = decode::Decoder::new(context, &vocab, projector, traits, limits, events.clone());
+            let guessing = if traits.rolls_back() { spec.guessing } else { Guessing::Off };
+            let ahead = ahead::Ahead::new(guessing, draft);
+            let decoder = decode::Decoder::new(context, &vocab, projector, traits, limits, ahead, events.clone());
             events.loaded(report);
             decoder.run(commands);
         }

@@ -42,6 +42,11 @@ impl Pace {
             self.token = if self.token == 0.0 { token } else { 0.5 * (self.token + token) };
         }
     }
+
+    /// Seconds a token of a large batch takes, when one was seen.
+    pub fn token(&self) -> Option<f64> {
+        (self.token > 0.0).then_some(self.token)
+    }
 }
 
 #[cfg(test)]

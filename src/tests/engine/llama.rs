@@ -11,7 +11,7 @@ use hanzod::engine::{
     Completion, Constraint, EmbedRequest, Engine, EngineError, EngineKind, FinishReason, GenerateRequest, LoadSpec,
     PromptPart, Runner, StepEvent, TokenLogprob,
 };
-use hanzod::types::{LoadOptions, SamplingOptions};
+use hanzod::types::{Guessing, LoadOptions, SamplingOptions};
 
 pub(super) const SKY: &str = "The sky is blue because air scatters short waves of sunlight more than long ones. \
                    Blue light is spread in every direction, so we see it wherever we look.";
@@ -28,6 +28,8 @@ pub(super) fn spec(num_ctx: i64, parallel: u32) -> LoadSpec {
         weights: vec![tiny()],
         adapters: Vec::new(),
         projectors: Vec::new(),
+        drafts: Vec::new(),
+        guessing: Guessing::default(),
         options: LoadOptions { num_ctx, num_gpu: 0, ..LoadOptions::default() },
         parallel,
         embedding: false,

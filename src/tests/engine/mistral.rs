@@ -11,7 +11,7 @@ use hanzod::engine::{
     Completion, Constraint, EmbedRequest, Engine, EngineError, EngineKind, FinishReason, GenerateRequest, LoadSpec,
     PromptPart, Runner, StepEvent, StepStream, TokenLogprob,
 };
-use hanzod::types::{LoadOptions, SamplingOptions};
+use hanzod::types::{Guessing, LoadOptions, SamplingOptions};
 use serde_json::Value;
 
 const FILES: [&str; 5] =
@@ -31,6 +31,8 @@ fn spec(folder: &Path, context: i64) -> LoadSpec {
         weights: vec![folder.to_owned()],
         adapters: Vec::new(),
         projectors: Vec::new(),
+        drafts: Vec::new(),
+        guessing: Guessing::default(),
         options: LoadOptions { num_ctx: context, ..LoadOptions::default() },
         parallel: 4,
         embedding: false,

@@ -13,7 +13,7 @@ use hanzod::engine::{
 };
 use hanzod::gguf::{FileType, Gguf, Making};
 use hanzod::store::Store;
-use hanzod::types::{LoadOptions, ModelName, SamplingOptions};
+use hanzod::types::{Guessing, LoadOptions, ModelName, SamplingOptions};
 
 const SKY: &str = "The sky is blue because air scatters short waves of sunlight more than long ones. \
                    Blue light is spread in every direction, so we see it wherever we look.";
@@ -47,6 +47,8 @@ async fn ask(weights: &Path, question: &str) -> String {
         weights: vec![weights.to_owned()],
         adapters: Vec::new(),
         projectors: Vec::new(),
+        drafts: Vec::new(),
+        guessing: Guessing::default(),
         options: LoadOptions { num_ctx: 512, num_gpu: 0, ..LoadOptions::default() },
         parallel: 1,
         embedding: false,

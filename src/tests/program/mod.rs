@@ -11,11 +11,15 @@ mod durable;
 mod ending;
 #[cfg(target_os = "linux")]
 mod failing;
+#[cfg(feature = "llama")]
+mod guesses;
 mod harness;
 mod hostile;
 mod killed;
 mod models;
 mod moving;
+#[cfg(all(feature = "llama", target_os = "linux"))]
+mod readers;
 #[cfg(all(feature = "llama", target_os = "linux"))]
 mod runners;
 mod safetensors;

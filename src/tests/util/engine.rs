@@ -106,6 +106,7 @@ fn completion(count: usize, finish: FinishReason) -> Completion {
             prompt_ns: 1000,
             completion_tokens: count as u64,
             completion_ns: 2000,
+            ..Usage::default()
         },
         tokens: vec![1, 2, 3],
         stop: None,

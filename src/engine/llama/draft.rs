@@ -1,0 +1,229 @@
+//! A draft model: a small one of the same vocabulary, which writes ahead what the large one then only has to check.
+
+use std::time::Instant;
+
+use llama_cpp_2::context::LlamaContext;
+use llama_cpp_2::llama_backend::LlamaBackend;
+use llama_cpp_2::llama_batch::LlamaBatch;
+use llama_cpp_2::model::LlamaModel;
+
+use super::cache::{self, Cached, Traits};
+use super::load::{self, Limits};
+use super::vocab::{Vocab, native};
+use crate::engine::event::EngineError;
+use crate::engine::request::LoadSpec;
+use crate::engine::tokens::Tokens;
+use crate::gguf::Gguf;
+use crate::types::Guessing;
+
+/// Tokens at the end of one vocabulary that the other may lack: some are padded.
+const PADDING: usize = 128;
+/// A guess that the draft itself holds for less likely, with all before it, is not worth its evaluation.
+const LEAST: f64 = 0.3;
+
+/// The weights. A draft only makes answers faster: when it cannot be used the model runs without it, and the log says why.
+pub fn model(backend: &LlamaBackend, spec: &LoadSpec, tokens: &Tokens) -> Option<LlamaModel> {
+    if spec.drafts.is_empty() || spec.embedding || spec.guessing == Guessing::Off {
+        return None;
+    }
+    let draft = load(backend, spec, tokens);
+    draft.inspect_err(|error| tracing::warn!(%error, "the draft model is not used")).ok()
+}
+
+fn load(backend: &LlamaBackend, spec: &LoadSpec, tokens: &Tokens) -> Result<LlamaModel, EngineError> {
+    for path in &spec.drafts {
+        // llama.cpp's own reader may crash where ours says what is wrong.
+        Gguf::open(path).map_err(|error| EngineError::Load(error.to_string()))?;
+    }
+    let (adapters, projectors) = (Vec::new(), Vec::new());
+    let own = LoadSpec { weights: spec.drafts.clone(), adapters, projectors, ..spec.clone() };
+    let model = load::model(backend, &own)?;
+    if !same(&Vocab::new(&model).tokens, tokens) {
+        return Err(EngineError::Load("it has another vocabulary than the model".into()));
+    }
+    Ok(model)
+}
+
+/// The ordinary tokens of two vocabularies are the same. The special ones may have other names.
+fn same(a: &Tokens, b: &Tokens) -> bool {
+    let common = 0..u32::try_from(a.count().min(b.count())).unwrap_or(u32::MAX);
+    let agree = |token: u32| (a.is_special(token) && b.is_special(token)) || a.bytes(token) == b.bytes(token);
+    a.count().abs_diff(b.count()) <= PADDING && common.into_iter().all(agree)
+}
+
+/// A sequence that wants a guess: its slot, all of its tokens, and how many to guess.
+pub struct Wish<'a> {
+    pub slot: usize,
+    pub history: &'a [u32],
+    pub most: usize,
+}
+
+pub struct Draft<'m> {
+    context: LlamaContext<'m>,
+    traits: Traits,
+    cached: Vec<Cached>,
+    batch: LlamaBatch<'static>,
+    largest: usize,
+    /// Tokens guessed at once.
+    pub most: usize,
+    /// Seconds that a guess takes.
+    pub seconds: f64,
+}
+
+impl<'m> Draft<'m> {
+    /// `None` when memory is short; the log then says so.
+    pub fn new(backend: &LlamaBackend, model: &'m LlamaModel, spec: &LoadSpec, limits: Limits) -> Option<Self> {
+        let context = load::text(backend, model, spec, limits);
+        let context = context.inspect_err(|error| tracing::warn!(%error, "the draft model is not used")).ok()?;
+        let traits = Traits::of(model, load::shares_cells(model, limits));
+        if !traits.rolls_back() {
+            tracing::warn!("the draft model is not used: its memory cannot lose its end");
+            return None;
+        }
+        let largest = context.n_batch() as usize;
+        Some(Self {
+            traits,
+            cached: std::iter::repeat_with(Cached::default).take(limits.parallel as usize).collect(),
+            batch: LlamaBatch::new(largest, 1),
+            largest,
+            most: usize::try_from(spec.options.draft_num_predict).unwrap_or(0),
+            seconds: 0.0,
+            context,
+        })
+    }
+
+    /// Guesses in the order of `wishes`: what this model itself would say. None for a sequence that it is still reading.
+    ///
+    /// # Errors
+    /// When the library fails.
+    pub fn guess(&mut self, wishes: &[Wish<'_>]) -> Result<Vec<Vec<u32>>, EngineError> {
+        let mut open = self.read(wishes)?;
+        let begun = Instant::now();
+        let mut guesses: Vec<Vec<u32>> = vec![Vec::new(); wishes.len()];
+        let mut chances = vec![1.0; wishes.len()];
+        let mut rounds = 0;
+        while !open.is_empty() {
+            for &(wish, output) in &open {
+                let (token, chance) = likeliest(self.context.get_logits_ith(output));
+                chances[wish] *= chance;
+                if chances[wish] >= LEAST {
+                    guesses[wish].push(token);
+                }
+            }
+            open.retain(|&(wish, _)| chances[wish] >= LEAST && guesses[wish].len() < wishes[wish].most);
+            if open.is_empty() {
+                break;
+            }
+            self.batch.clear();
+            for (output, (wish, at)) in (0..).zip(&mut open) {
+                let slot = wishes[*wish].slot;
+                let Some(&token) = guesses[*wish].last() else { continue };
+                self.add(slot, token, true);
+                *at = output;
+            }
+            self.decode(wishes)?;
+            rounds += 1;
+        }
+        if rounds > 0 {
+            let each = begun.elapsed().as_secs_f64() / f64::from(rounds);
+            self.seconds =
+                if self.seconds == 0.0 { each } else { 0.8 * self.seconds + 0.2 * each.min(3.0 * self.seconds) };
+        }
+        Ok(guesses)
+    }
+
+    /// Takes in what is new of the sequences, as far as one batch holds it. Gives those that were read to their end, each
+    /// with the place of its logits.
+    fn read(&mut self, wishes: &[Wish<'_>]) -> Result<Vec<(usize, i32)>, EngineError> {
+        self.batch.clear();
+        let mut whole = Vec::new();
+        let mut room = self.largest;
+        for (index, wish) in wishes.iter().enumerate() {
+            let cached = &mut self.cached[wish.slot];
+            let common = cached.common(wish.history);
+            if common < cached.tokens.len() {
+                cache::keep(&mut self.context, wish.slot, cached, common, self.traits);
+            }
+            let known = self.cached[wish.slot].tokens.len();
+            let new = &wish.history[known..];
+            let taken = new.len().min(room);
+            room -= taken;
+            for (at, &token) in new[..taken].iter().enumerate() {
+                let last = at + 1 == new.len();
+                if last {
+                    whole.push((index, self.batch.n_tokens()));
+                }
+                self.add(wish.slot, token, last);
+            }
+        }
+        self.decode(wishes)?;
+        Ok(whole)
+    }
+
+    /// Puts a token behind what is known of a slot into the batch.
+    fn add(&mut self, slot: usize, token: u32, wanted: bool) {
+        let tokens = &mut self.cached[slot].tokens;
+        let position = i32::try_from(tokens.len()).expect("a context beyond llama.cpp's positions: a bug");
+        self.batch
+            .add(native(token), position, &[cache::sequence(slot)], wanted)
+            .expect("the batch is larger than planned: a bug");
+        tokens.push(token);
+    }
+
+    fn decode(&mut self, wishes: &[Wish<'_>]) -> Result<(), EngineError> {
+        if self.batch.n_tokens() == 0 || self.context.decode(&mut self.batch).is_ok() {
+            return Ok(());
+        }
+        // What other sequences have here may be in the way, and is only needed to be fast.
+        for (slot, cached) in self.cached.iter_mut().enumerate() {
+            if wishes.iter().all(|wish| wish.slot != slot) {
+                cache::clear(&mut self.context, slot, cached);
+            }
+        }
+        let decoded = self.context.decode(&mut self.batch);
+        decoded.map_err(|error| {
+            for wish in wishes {
+                cache::clear(&mut self.context, wish.slot, &mut self.cached[wish.slot]);
+            }
+            EngineError::Failed(error.to_string())
+        })
+    }
+}
+
+/// The likeliest token and its chance.
+fn likeliest(logits: &[f32]) -> (u32, f64) {
+    let best = (0..).zip(logits).fold(
+        (0_u32, f32::NEG_INFINITY),
+        |best, (token, &logit)| {
+            if logit > best.1 { (token, logit) } else { best }
+        },
+    );
+    let sum: f32 = logits.iter().map(|logit| (logit - best.1).exp()).sum();
+    (best.0, 1.0 / f64::from(sum))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::tokens::Piece;
+
+    #[test]
+    fn vocabularies_are_compared() {
+        let tokens = |texts: &[(&str, bool)]| {
+            let piece = |(text, special): &(&str, bool)| Piece { bytes: text.as_bytes().to_vec(), special: *special };
+            Tokens::new(texts.iter().map(piece).collect(), vec![0])
+        };
+        let one = tokens(&[("<end>", true), ("a", false), ("b", false)]);
+        assert!(same(&one, &tokens(&[("</s>", true), ("a", false), ("b", false), ("<pad>", true)])));
+        assert!(!same(&one, &tokens(&[("<end>", true), ("a", false), ("c", false)])));
+        let many: Vec<(&str, bool)> = std::iter::repeat_n(("a", false), PADDING + 4).collect();
+        assert!(!same(&tokens(&many), &tokens(&many[..3])));
+    }
+
+    #[test]
+    fn the_likeliest_token_and_how_likely_it_is() {
+        let (token, chance) = likeliest(&[0.0, 3_f32.ln(), 0.0]);
+        assert_eq!(token, 1);
+        assert!((chance - 0.6).abs() < 1e-6);
+    }
+}

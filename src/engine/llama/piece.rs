@@ -1,0 +1,41 @@
+//! What a batch holds of one sequence, and how prompts share the room that is left in it.
+
+/// A piece of a slot's tokens in a batch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Piece {
+    pub slot: usize,
+    pub tokens: usize,
+    /// Tokens behind them that the answer may turn out to have.
+    pub guess: Vec<u32>,
+}
+
+impl Piece {
+    pub fn new(slot: usize, tokens: usize) -> Self {
+        Self { slot, tokens, guess: Vec::new() }
+    }
+}
+
+/// Shares `room` out evenly; what a short prompt leaves goes to the longer ones.
+pub fn share(mut prompts: Vec<Piece>, mut room: usize) -> Vec<Piece> {
+    prompts.sort_unstable_by_key(|piece| piece.tokens);
+    let count = prompts.len();
+    for (index, piece) in prompts.iter_mut().enumerate() {
+        piece.tokens = piece.tokens.min(room.div_ceil(count - index));
+        room -= piece.tokens;
+    }
+    prompts.retain(|piece| piece.tokens > 0);
+    prompts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn room_is_shared() {
+        let prompts = [300, 5, 100].into_iter().enumerate().map(|(slot, tokens)| Piece::new(slot, tokens)).collect();
+        let shared: Vec<_> = share(prompts, 128).iter().map(|piece| (piece.slot, piece.tokens)).collect();
+        assert_eq!(shared, [(1, 5), (2, 62), (0, 61)]);
+        assert_eq!(share(vec![Piece::new(0, 9)], 0), []);
+    }
+}
