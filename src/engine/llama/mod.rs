@@ -13,6 +13,8 @@ mod guess;
 mod load;
 mod log;
 mod lookup;
+#[cfg(feature = "portable")]
+mod modules;
 mod pace;
 mod piece;
 #[cfg(test)]
@@ -40,10 +42,20 @@ use vocab::Vocab;
 /// llama.cpp.
 pub struct Llama;
 
+/// llama.cpp, ready for this machine's processor.
+///
+/// # Errors
+/// When it was begun already.
+fn backend() -> Result<LlamaBackend, EngineError> {
+    #[cfg(feature = "portable")]
+    modules::load();
+    LlamaBackend::init().map_err(|error| EngineError::Load(error.to_string()))
+}
+
 impl Backend for Llama {
     fn serve(&self, spec: &LoadSpec, commands: &Receiver<Command>, events: &Events) -> Result<(), EngineError> {
         log::listen();
-        let backend = LlamaBackend::init().map_err(|error| EngineError::Load(error.to_string()))?;
+        let backend = backend()?;
         let mut model = load::model(&backend, spec)?;
         let adapter = load::adapter(&mut model, spec)?;
         let vocab = Vocab::new(&model);

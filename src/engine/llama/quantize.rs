@@ -3,7 +3,6 @@
 use std::ffi::CString;
 use std::path::Path;
 
-use llama_cpp_2::llama_backend::LlamaBackend;
 use llama_cpp_sys_2 as sys;
 
 use super::{load, log};
@@ -20,7 +19,7 @@ const NICENESS: i32 = 10;
 /// In llama.cpp's words. What it has written by then is not removed.
 pub fn quantize(spec: &QuantizeSpec, events: &Events) -> Result<(), EngineError> {
     log::listen();
-    let _backend = LlamaBackend::init().map_err(|error| EngineError::Quantize(error.to_string()))?;
+    let _backend = super::backend().map_err(|error| EngineError::Quantize(error.to_string()))?;
     // Without it the work is only less polite.
     rustix::process::nice(NICENESS).ok();
     let (first, _folder) = load::first_part(&spec.input)?;
