@@ -32,7 +32,7 @@ fn tokens(text: &str, known: &mut HashMap<String, u32>) -> Vec<u32> {
         }
     }
     let mut number = |piece: String| {
-        let next = u32::try_from(known.len()).unwrap();
+        let next = u32::try_from(known.len()).expect("a short text: a bug");
         *known.entry(piece).or_insert(next)
     };
     pieces.into_iter().map(&mut number).collect()

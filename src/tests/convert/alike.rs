@@ -9,7 +9,7 @@ use hanzod::create::{convert, create};
 use hanzod::engine::process::ProcessEngine;
 use hanzod::engine::{EmbedRequest, Engine, EngineKind, GenerateRequest, LoadSpec, PromptPart, Runner, StepEvent};
 use hanzod::store::Store;
-use hanzod::types::{LoadOptions, ModelName, SamplingOptions};
+use hanzod::types::{Guessing, LoadOptions, ModelName, SamplingOptions};
 use serde_json::{Value, json};
 
 use super::folders::{Files, LoRa, lay_out, lora, request, upload, with_bert, with_bytes, with_pieces};
@@ -20,6 +20,8 @@ async fn load(engine: EngineKind, weights: &Path, adapters: &[PathBuf], embeddin
         weights: vec![weights.to_owned()],
         adapters: adapters.to_vec(),
         projectors: Vec::new(),
+        drafts: Vec::new(),
+        guessing: Guessing::Off,
         options: LoadOptions { num_ctx: 128, num_gpu: 0, ..LoadOptions::default() },
         parallel: 1,
         embedding,
