@@ -108,7 +108,7 @@ mod tests {
     fn those_of_the_list_and_no_others() {
         let list: HostList = "default, ghcr.example, *.lan, box:5000,[::1]:5000".parse().unwrap();
         for (host, port) in [
-            ("registry.ollama.ai", 443),
+            (DEFAULT_HOST, 443),
             ("CDN-lfs.hf.co", 443),
             ("hf.co", 443),
             ("ghcr.example", 8443),

@@ -99,7 +99,7 @@ async fn another_registry_by_default() {
     let name = &bench.store().tags().list()[0].name;
     assert_eq!(
         (name, name.short()),
-        (&ModelName::parse("registry.ollama.ai/library/tiny").unwrap(), "tiny:latest".into())
+        (&ModelName::parse("tiny").unwrap(), "tiny:latest".into())
     );
 }
 

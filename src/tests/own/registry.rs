@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use crate::util::TestApp;
 
 async fn serving() -> TestApp {
-    let app = TestApp::serving(Registry::new(RegistryMode::On, "registry.ollama.ai"));
+    let app = TestApp::serving(Registry::new(RegistryMode::On, "upstream.example"));
     app.add_tiny("tiny-q4_k_m.gguf", "tiny-q4_k_m.gguf").await;
     app
 }
