@@ -46,7 +46,10 @@ impl Store {
     pub(super) fn loose(&self) -> (Vec<Loose>, Option<&'static str>) {
         let mut found = BTreeMap::new();
         let used = self.referenced();
-        for entry in entries(&self.layout().blobs()) {
+        // A manifest that is being written stands at the root of them all.
+        let manifests = self.layout().manifests();
+        let manifests = entries(&manifests).filter(|entry| entry.is_file());
+        for entry in entries(&self.layout().blobs()).chain(manifests) {
             let Some(kind) = Named::of(&entry) else { continue };
             let (kind, digest) = match kind {
                 Named::Blob(digest) if used.as_ref().is_none_or(|used| used.contains(&digest)) => continue,

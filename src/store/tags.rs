@@ -140,7 +140,8 @@ impl Tags {
         fs::create_dir_all(&folder).map_err(StoreError::io("make", &folder))?;
         // The temp file stands at the root of the manifests, four levels above: no reader takes it for a tag.
         let root = self.layout.manifests();
-        let mut file = tempfile::NamedTempFile::new_in(&root).map_err(StoreError::io("write in", &root))?;
+        let file = tempfile::Builder::new().prefix("ingest-").tempfile_in(&root);
+        let mut file = file.map_err(StoreError::io("write in", &root))?;
         let write = |file: &mut tempfile::NamedTempFile| {
             file.write_all(manifest)?;
             file.as_file().set_permissions(fs::Permissions::from_mode(0o644))?;

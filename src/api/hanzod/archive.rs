@@ -21,6 +21,8 @@ use crate::wire::hanzod::Imported;
 
 /// Bytes that go over in one piece.
 const PIECE: usize = 256 << 10;
+/// Bytes of an archive that are read after it was refused.
+const LINGER: usize = 64 << 20;
 /// Pieces that wait for the other side.
 const WAITING: usize = 8;
 
@@ -54,15 +56,19 @@ pub async fn import(
     let input = In { receive, piece: Bytes::new() };
     let work = tokio::spawn(blocking(move || archive::import(&state.store, input, name.as_ref())));
     let mut upload = Upload::new(body);
+    let mut left = 0;
     loop {
         let piece = match upload.next().await {
             Ok(Some(piece)) => Ok(piece),
             Ok(None) => break,
             Err(error) => Err(io::Error::other(error)),
         };
-        // Nobody takes it: the import has come to its end.
-        if send.send(piece).await.is_err() {
-            break;
+        // Nobody takes it: the import has come to its end. Clients that are cut off while they write see no answer.
+        if let Err(refused) = send.send(piece).await {
+            left += refused.0.map_or(0, |piece| piece.len());
+            if left > LINGER {
+                break;
+            }
         }
     }
     drop(send);

@@ -9,12 +9,12 @@ use super::log;
 /// What this model's memory can do.
 #[derive(Clone, Copy, Debug)]
 pub struct Traits {
-    /// All sequences live in one buffer.
-    shared: bool,
     /// Positions can be moved.
     moves: bool,
     /// Parts of a sequence can be given to another.
     copies: bool,
+    /// Tokens of a sequence at the most.
+    context: usize,
     /// The end of a sequence can be taken back at any time. A window may have moved on meanwhile, and a state has no end.
     rolls_back: bool,
     /// Tokens that some layers look back; zero when it is all of them.
@@ -23,14 +23,14 @@ pub struct Traits {
 
 impl Traits {
     /// To be asked once the context is made.
-    pub fn of(model: &LlamaModel, shared: bool) -> Self {
+    pub fn of(model: &LlamaModel, limits: load::Limits) -> Self {
         let windowed = log::has_window();
         let plain = !windowed && !model.is_recurrent() && !model.is_hybrid();
         let window = load::metadata(model, "attention.sliding_window").and_then(|window| window.parse().ok());
         Self {
-            shared,
             moves: plain && positions_move(model),
             copies: plain,
+            context: limits.context,
             rolls_back: plain,
             // Of an unknown window no part will do.
             window: if windowed { window.unwrap_or(usize::MAX) } else { 0 },
@@ -100,14 +100,17 @@ pub struct Place {
 
 /// Chooses among `slots`, of which those in `free` may be taken. The one that knows most of the prompt is continued, when
 /// the prompt goes on from most of what it knows; else the one unused for longest, with what any other knows copied to it.
-pub fn place(slots: &[Cached], free: &[usize], prompt: &[u32], copies: bool) -> Option<Place> {
+pub fn place(slots: &[Cached], free: &[usize], prompt: &[u32], copies: Option<usize>) -> Option<Place> {
     let common = |slot: usize| slots[slot].common(prompt);
     let best = free.iter().copied().max_by_key(|slot| (common(*slot), std::cmp::Reverse(slots[*slot].used)))?;
     let oldest = free.iter().copied().min_by_key(|slot| (!slots[*slot].tokens.is_empty(), slots[*slot].used))?;
-    let goes_on = common(best) > 0 && (common(best) * 2 >= slots[best].tokens.len() || !copies);
+    let goes_on = common(best) > 0 && (common(best) * 2 >= slots[best].tokens.len() || copies.is_none());
     let slot = if goes_on { best } else { oldest };
-    let source = (0..slots.len()).filter(|_| copies).max_by_key(|slot| common(*slot));
-    Some(Place { slot, from: source.filter(|from| common(*from) > common(slot)) })
+    let source = copies.and_then(|least| {
+        let most = (0..slots.len()).max_by_key(|slot| common(*slot))?;
+        (common(most) >= common(slot) + least).then_some(most)
+    });
+    Some(Place { slot, from: source })
 }
 
 /// The number of a slot as llama.cpp counts sequences.
@@ -146,8 +149,9 @@ fn sees_enough(first: i32, window: usize, length: usize) -> bool {
 }
 
 impl Traits {
-    pub fn copies(self) -> bool {
-        self.copies
+    /// The fewest tokens that are worth a copy, if there can be one: a whole buffer is copied, however few are wanted.
+    pub fn copies(self) -> Option<usize> {
+        self.copies.then_some((self.context / 128).max(16))
     }
 
     pub fn rolls_back(self) -> bool {
@@ -158,8 +162,7 @@ impl Traits {
     pub fn copy(self, context: &mut LlamaContext<'_>, slots: &mut [Cached], from: usize, to: usize, length: usize) {
         clear(context, to, &mut slots[to]);
         // Between buffers of their own llama.cpp copies all or nothing.
-        let end = if self.shared { u32::try_from(slots[from].position(length)).ok() } else { None };
-        match context.kv_cache_seq_cp(sequence(from), sequence(to), None, end) {
+        match context.kv_cache_seq_cp(sequence(from), sequence(to), None, None) {
             Ok(()) => {
                 slots[to].tokens = slots[from].tokens.clone();
                 slots[to].spans = slots[from].spans.clone();
@@ -201,24 +204,24 @@ mod tests {
     #[test]
     fn a_conversation_goes_on_where_it_was() {
         let slots = slots(&[(&[], 0), (&[1, 2, 3, 4], 5), (&[1, 2, 9], 6)]);
-        assert_eq!(place(&slots, &[0, 1, 2], &[1, 2, 3, 4, 5], true), Some(Place { slot: 1, from: None }));
+        assert_eq!(place(&slots, &[0, 1, 2], &[1, 2, 3, 4, 5], Some(1)), Some(Place { slot: 1, from: None }));
     }
 
     #[test]
     fn a_shared_beginning_is_copied() {
         let slots = slots(&[(&[7], 3), (&[1, 2, 3, 4, 5, 6], 5)]);
-        assert_eq!(place(&slots, &[0, 1], &[1, 2, 8], true), Some(Place { slot: 0, from: Some(1) }));
-        assert_eq!(place(&slots, &[0], &[1, 2, 3, 4], true), Some(Place { slot: 0, from: Some(1) }));
-        assert_eq!(place(&slots, &[0, 1], &[1, 2, 8], false), Some(Place { slot: 1, from: None }));
-        assert_eq!(place(&slots, &[], &[1], true), None);
+        assert_eq!(place(&slots, &[0, 1], &[1, 2, 8], Some(1)), Some(Place { slot: 0, from: Some(1) }));
+        assert_eq!(place(&slots, &[0], &[1, 2, 3, 4], Some(1)), Some(Place { slot: 0, from: Some(1) }));
+        assert_eq!(place(&slots, &[0, 1], &[1, 2, 8], None), Some(Place { slot: 1, from: None }));
+        assert_eq!(place(&slots, &[], &[1], Some(1)), None);
     }
 
     #[test]
     fn the_slot_unused_for_longest_goes_first() {
         let used = slots(&[(&[7], 9), (&[8], 3)]);
-        assert_eq!(place(&used, &[0, 1], &[1, 2], true), Some(Place { slot: 1, from: None }));
+        assert_eq!(place(&used, &[0, 1], &[1, 2], Some(1)), Some(Place { slot: 1, from: None }));
         let empty = slots(&[(&[7], 1), (&[], 3)]);
-        assert_eq!(place(&empty, &[0, 1], &[1, 2], true), Some(Place { slot: 1, from: None }));
+        assert_eq!(place(&empty, &[0, 1], &[1, 2], Some(1)), Some(Place { slot: 1, from: None }));
     }
 
     #[test]

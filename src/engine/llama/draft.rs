@@ -75,7 +75,7 @@ impl<'m> Draft<'m> {
     pub fn new(backend: &LlamaBackend, model: &'m LlamaModel, spec: &LoadSpec, limits: Limits) -> Option<Self> {
         let context = load::text(backend, model, spec, limits);
         let context = context.inspect_err(|error| tracing::warn!(%error, "the draft model is not used")).ok()?;
-        let traits = Traits::of(model, load::shares_cells(model, limits));
+        let traits = Traits::of(model, limits);
         if !traits.rolls_back() {
             tracing::warn!("the draft model is not used: its memory cannot lose its end");
             return None;

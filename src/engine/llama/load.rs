@@ -155,7 +155,9 @@ pub fn text<'m>(
         .with_n_batch(batch)
         .with_n_ubatch(batch)
         .with_n_seq_max(limits.parallel)
-        .with_kv_unified(shares_cells(model, limits))
+        // A buffer for each sequence: in a common one every step would look through the cells of all of them, those that are
+        // only kept for a later turn included.
+        .with_kv_unified(false)
         .with_swa_full(false);
     context(backend, model, params)
 }
@@ -212,18 +214,6 @@ fn context<'m>(
     params: LlamaContextParams,
 ) -> Result<LlamaContext<'m>, EngineError> {
     model.new_context(backend, params).map_err(|error| failed("unable to make a context", error))
-}
-
-/// Models with two sets of rope factors choose between them by the size of the buffer a sequence lives in; there each
-/// sequence needs one of its own size.
-pub fn shares_cells(model: &LlamaModel, limits: Limits) -> bool {
-    let scaling = metadata(model, "rope.scaling.type");
-    let original = metadata(model, "rope.scaling.original_context_length")
-        .filter(|_| !matches!(scaling.as_deref(), Some("yarn" | "linear" | "none")))
-        .and_then(|length| length.parse::<usize>().ok());
-    original.is_none_or(|original| {
-        limits.context > original || limits.context.saturating_mul(limits.parallel as usize) <= original
-    })
 }
 
 fn is_causal(model: &LlamaModel) -> bool {

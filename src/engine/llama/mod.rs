@@ -73,7 +73,7 @@ impl Backend for Llama {
             context.lora_adapter_set(&mut adapter, 1.0).map_err(|error| EngineError::Load(error.to_string()))?;
         }
         // What the log says of the draft's memory is said by then of the model's.
-        let traits = cache::Traits::of(&model, load::shares_cells(&model, limits));
+        let traits = cache::Traits::of(&model, limits);
         let draft_model = draft::model(&backend, spec, &vocab.tokens);
         let draft = draft_model.as_ref().and_then(|model| draft::Draft::new(&backend, model, spec, limits));
         let mut report = load::report(&model, &vocab, limits);

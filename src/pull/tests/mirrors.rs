@@ -97,10 +97,7 @@ async fn another_registry_by_default() {
     bench.holds("tiny", &content);
     assert_eq!(registry.seen()[0].path, "/models/v2/library/tiny/manifests/latest");
     let name = &bench.store().tags().list()[0].name;
-    assert_eq!(
-        (name, name.short()),
-        (&ModelName::parse("tiny").unwrap(), "tiny:latest".into())
-    );
+    assert_eq!((name, name.short()), (&ModelName::parse("tiny").unwrap(), "tiny:latest".into()));
 }
 
 #[tokio::test]
