@@ -8,11 +8,10 @@ use std::sync::Arc;
 use async_stream::try_stream;
 use futures_util::Stream;
 use sha1::Digest as _;
-use tokio::time::MissedTickBehavior;
 
 use super::hub_cache::{self, Found, Share, SharedFile};
 use super::repository::HubFile;
-use super::transfer::{GitHash, Proof, Remote, Wanted, blocking};
+use super::transfer::{GitHash, Progress, Proof, Remote, Step, Wanted, blocking};
 use super::{PullError, PullEvent, Puller};
 use crate::create::{self, CreateFile, CreateRequest};
 use crate::store::{MediaType, Pin, Store, StoreError};
@@ -117,19 +116,12 @@ impl Puller {
                     Some(digest) => digest,
                     None => {
                         let flight = puller.join(file.wanted, file.remote()?);
-                        let mut tick = tokio::time::interval(puller.settings().tick);
-                        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-                        let mut completed = 0;
+                        let mut progress = Progress::of(flight, puller.settings().tick);
                         loop {
-                            let ended = tokio::select! {
-                                ended = flight.wait() => Some(ended),
-                                _ = tick.tick() => None,
-                            };
-                            if let Some(ended) = ended {
-                                break ended.map_err(|error| error.of_file(&file.path))?;
+                            match progress.next().await {
+                                Step::Completed(completed) => yield event(completed),
+                                Step::Ended(ended) => break ended.map_err(|error| error.of_file(&file.path))?,
                             }
-                            completed = flight.completed().max(completed);
-                            yield event(completed);
                         }
                     }
                 };

@@ -6,10 +6,9 @@ use std::sync::Arc;
 
 use async_stream::try_stream;
 use futures_util::Stream;
-use tokio::time::MissedTickBehavior;
 
 use super::registry::{Registry, RegistryBlob};
-use super::transfer::{Wanted, backoff, blocking};
+use super::transfer::{Progress, Step, Wanted, backoff, blocking};
 use super::{PullError, PullEvent, Puller};
 use crate::store::{Manifest, MediaType, Store, StoreError};
 use crate::types::{Digest, ModelName};
@@ -46,20 +45,15 @@ impl Puller {
                 if !there.await?? {
                     let remote = Arc::new(RegistryBlob::new(line.clone(), digest));
                     let flight = puller.join(Wanted::digest(digest, total), remote);
-                    let mut tick = tokio::time::interval(puller.settings().tick);
-                    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-                    let mut completed = 0;
+                    let mut progress = Progress::of(flight, puller.settings().tick);
                     loop {
-                        let ended = tokio::select! {
-                            ended = flight.wait() => Some(ended),
-                            _ = tick.tick() => None,
-                        };
-                        if let Some(ended) = ended {
-                            ended?;
-                            break;
+                        match progress.next().await {
+                            Step::Completed(completed) => yield PullEvent::Layer { digest, total, completed },
+                            Step::Ended(ended) => {
+                                ended?;
+                                break;
+                            }
                         }
-                        completed = flight.completed().max(completed);
-                        yield PullEvent::Layer { digest, total, completed };
                     }
                 }
                 yield PullEvent::Layer { digest, total, completed: total };

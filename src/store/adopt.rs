@@ -11,8 +11,8 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::OFlags;
 use sha2::{Digest as _, Sha256};
-use tempfile::TempPath;
 
+use super::link;
 use super::sound::Tell;
 use super::stamp::Stamp;
 use super::{Blobs, StoreError};
@@ -42,9 +42,11 @@ impl Blobs {
     pub fn adopt(&self, source: &Path, copy: bool, tell: &mut Tell<'_>) -> Result<(Digest, u64, Taken), StoreError> {
         let source = fs::canonicalize(source).map_err(StoreError::io("find", source))?;
         let mut file = open(&source)?;
-        let (path, taken) = match self.clone_of(&file) {
-            Ok(path) => (path, Taken::Cloned),
-            Err(_) => match self.second_name(&source) {
+        let seen = file.metadata().map_err(StoreError::io("look at", &source))?;
+        let folder = self.layout().blobs();
+        let (path, taken) = match link::clone_in(&file, &folder) {
+            Ok(clone) => (clone.into_temp_path(), Taken::Cloned),
+            Err(_) => match link::second_name(&source, &seen, &folder) {
                 Ok(path) => (path, Taken::Linked),
                 Err(_) if copy => return self.copy_of(&mut file, &source, tell),
                 Err(why) => return Err(StoreError::NoLink { path: source, why }),
@@ -63,30 +65,6 @@ impl Blobs {
         }
         self.publish(&taken_in, &digest, |target| path.persist(target).map_err(|error| error.error))?;
         Ok((digest, length, taken))
-    }
-
-    #[cfg(target_os = "linux")]
-    fn clone_of(&self, source: &File) -> io::Result<TempPath> {
-        let clone = tempfile::Builder::new().prefix("ingest-").tempfile_in(self.layout().blobs())?;
-        rustix::fs::ioctl_ficlone(&clone, source)?;
-        Ok(clone.into_temp_path())
-    }
-
-    #[cfg(not(target_os = "linux"))]
-    fn clone_of(&self, _: &File) -> io::Result<TempPath> {
-        Err(io::ErrorKind::Unsupported.into())
-    }
-
-    fn second_name(&self, source: &Path) -> io::Result<TempPath> {
-        let owner = fs::metadata(source)?.uid();
-        // It becomes read-only for both names, and that is its owner's to decide.
-        if owner != rustix::process::geteuid().as_raw() {
-            return Err(io::Error::new(io::ErrorKind::PermissionDenied, "it belongs to another user"));
-        }
-        let named = tempfile::Builder::new()
-            .prefix("ingest-")
-            .make_in(self.layout().blobs(), |path| fs::hard_link(source, path))?;
-        Ok(named.into_temp_path())
     }
 
     fn copy_of(&self, file: &mut File, source: &Path, tell: &mut Tell<'_>) -> Result<(Digest, u64, Taken), StoreError> {

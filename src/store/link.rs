@@ -8,6 +8,8 @@ use std::io;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::Path;
 
+use tempfile::{NamedTempFile, TempPath};
+
 use super::StoreError;
 use super::blobs::{Blobs, READ_ONLY};
 use super::layout::sync_folder;
@@ -37,27 +39,17 @@ pub fn share(source: &File, from: &Path, to: &Path, may_copy: bool) -> io::Resul
         return Ok(Shared::Already);
     }
     let folder = to.parent().ok_or_else(|| io::Error::other("a file without a folder"))?;
-    let names = || {
-        let mut names = tempfile::Builder::new();
-        names.prefix("ingest-").suffix(".incomplete");
-        names
-    };
-    let finish = |fresh: tempfile::NamedTempFile| {
+    let finish = |fresh: NamedTempFile| {
         fresh.as_file().sync_all()?;
         fresh.as_file().set_permissions(Permissions::from_mode(READ_ONLY))?;
         fresh.persist(to).map(|_| ()).map_err(|error| error.error)
     };
-    let mut fresh = names().tempfile_in(folder)?;
-    if clone_blocks(source, fresh.as_file()) {
-        return finish(fresh).map(|()| Shared::Blocks);
+    if let Ok(clone) = clone_in(source, folder) {
+        return finish(clone).map(|()| Shared::Blocks);
     }
-    // The rights of what is another's are another's to change.
-    let own = seen.uid() == rustix::process::geteuid().as_raw();
-    let link = || names().make_in(folder, |path| fs::hard_link(from, path));
-    if let Some(link) = own.then(link).and_then(Result::ok) {
+    if let Ok(link) = second_name(from, &seen, folder) {
         // Another file may bear the name by now.
-        if fs::symlink_metadata(link.path()).is_ok_and(|linked| is_same(&linked, &seen)) {
-            let link = link.into_temp_path();
+        if fs::symlink_metadata(&link).is_ok_and(|linked| is_same(&linked, &seen)) {
             let name = link.to_path_buf();
             link.persist(to).map_err(|error| error.error)?;
             // A rename between two names of one file, when another was quicker, does nothing and leaves both.
@@ -68,6 +60,7 @@ pub fn share(source: &File, from: &Path, to: &Path, may_copy: bool) -> io::Resul
     if !may_copy {
         return Ok(Shared::Not);
     }
+    let mut fresh = names().tempfile_in(folder)?;
     io::copy(&mut File::open(from)?, fresh.as_file_mut())?;
     finish(fresh).map(|()| Shared::Copied)
 }
@@ -76,14 +69,33 @@ fn is_same(one: &fs::Metadata, other: &fs::Metadata) -> bool {
     (one.dev(), one.ino()) == (other.dev(), other.ino())
 }
 
+/// Files that are swept when nobody finishes them.
+fn names() -> tempfile::Builder<'static, 'static> {
+    let mut names = tempfile::Builder::new();
+    names.prefix("ingest-").suffix(".incomplete");
+    names
+}
+
+/// A file of its own in `folder`, whose blocks are those of `source` until one of the two is written to.
 #[cfg(target_os = "linux")]
-fn clone_blocks(from: &File, to: &File) -> bool {
-    rustix::fs::ioctl_ficlone(to, from).is_ok()
+pub(super) fn clone_in(source: &File, folder: &Path) -> io::Result<NamedTempFile> {
+    let clone = names().tempfile_in(folder)?;
+    rustix::fs::ioctl_ficlone(&clone, source)?;
+    Ok(clone)
 }
 
 #[cfg(not(target_os = "linux"))]
-fn clone_blocks(_: &File, _: &File) -> bool {
-    false
+pub(super) fn clone_in(_: &File, _: &Path) -> io::Result<NamedTempFile> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
+/// A second name in `folder` for the file at `source`, of which `seen` is known. It will be read-only under both, and the rights
+/// of what is another's are another's to change.
+pub(super) fn second_name(source: &Path, seen: &fs::Metadata, folder: &Path) -> io::Result<TempPath> {
+    if seen.uid() != rustix::process::geteuid().as_raw() {
+        return Err(io::Error::new(io::ErrorKind::PermissionDenied, "it belongs to another user"));
+    }
+    Ok(names().make_in(folder, |path| fs::hard_link(source, path))?.into_temp_path())
 }
 
 impl Blobs {

@@ -6,6 +6,7 @@ mod faults;
 mod flights;
 mod hub;
 mod hub_cache;
+mod hub_refusals;
 mod mirrors;
 mod push;
 mod rates;

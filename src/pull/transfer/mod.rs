@@ -8,6 +8,7 @@
 mod fetch;
 mod job;
 mod journal;
+mod progress;
 mod rate;
 mod reply;
 mod run;
@@ -15,6 +16,7 @@ mod shares;
 mod spans;
 
 pub(super) use fetch::backoff;
+pub(super) use progress::{Progress, Step};
 pub(super) use rate::Rate;
 pub(super) use reply::{content_range, strong_etag};
 

@@ -1,6 +1,8 @@
 //! Real engines with the tiny model, through the real runner process.
 
 #[cfg(feature = "llama")]
+mod embeddings;
+#[cfg(feature = "llama")]
 mod guesses;
 #[cfg(feature = "llama")]
 mod llama;
