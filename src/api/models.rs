@@ -112,14 +112,21 @@ pub async fn find(state: &AppState, name: &ModelName) -> Result<Option<Arc<Known
     .await
 }
 
-/// The model of that name that is to be run, or `None`. `asked` is the name as the client wrote it: with `local` for its last
+/// The model of that name that is to be shown, or `None`. `asked` is the name as the client wrote it: with `local` for its last
 /// part it means no model of another server.
 ///
 /// # Errors
-/// As [`find`], and for a model that another server runs: this one asks no others.
+/// As [`find`].
+pub async fn find_to_show(state: &AppState, name: &ModelName, asked: &str) -> Result<Option<Arc<Known>>, ApiError> {
+    Ok(find(state, name).await?.filter(|known| !(known.model.is_remote() && is_local(asked))))
+}
+
+/// The model of that name that is to be run, or `None`.
+///
+/// # Errors
+/// As [`find_to_show`], and for a model that another server runs: this one asks no others.
 pub async fn find_to_run(state: &AppState, name: &ModelName, asked: &str) -> Result<Option<Arc<Known>>, ApiError> {
-    match find(state, name).await? {
-        Some(known) if known.model.is_remote() && is_local(asked) => Ok(None),
+    match find_to_show(state, name, asked).await? {
         Some(known) if known.model.is_remote() => Err(names::remote("remote model is unavailable")),
         known => Ok(known),
     }

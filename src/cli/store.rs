@@ -124,20 +124,22 @@ impl Verify {
         let mut done = Value::Null;
         client
             .lines("/api/hanzod/verify", &request, |line| {
-                match line["damaged"].is_array() {
-                    true if !self.output.json => done = line,
-                    _ => progress.show(&line),
+                if self.output.json || !line["damaged"].is_array() {
+                    progress.show(&line);
+                }
+                if line["damaged"].is_array() {
+                    done = line;
                 }
                 Ok(())
             })
             .await?;
         drop(progress);
-        if self.output.json {
-            return Ok(());
-        }
-        say(&format!("{} blobs are right, {}\n", done["right"], size(&done["bytes"])));
+        anyhow::ensure!(!done.is_null(), "the server ended before all was read");
         let damaged = list(&done["damaged"]);
-        damaged.iter().for_each(|damaged| say(&finding(damaged)));
+        if !self.output.json {
+            say(&format!("{} blobs are right, {}\n", done["right"], size(&done["bytes"])));
+            damaged.iter().for_each(|damaged| say(&finding(damaged)));
+        }
         anyhow::ensure!(damaged.is_empty(), "damage was found: {} in all", damaged.len());
         Ok(())
     }

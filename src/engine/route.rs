@@ -65,7 +65,7 @@ pub fn plan(model: &Model, options: &LoadOptions, defaults: Defaults) -> Result<
     let sequence = head.iter().chain(&drafts).map(|head| cache_bytes(head, context)).sum::<u64>();
     let weights_bytes = model.size();
     let projectors = model.projectors();
-    let compute = COMPUTE * (1 + projectors.len() as u64);
+    let compute = COMPUTE * (1 + projectors.len() as u64 + u64::from(drafts.is_some()));
     let estimate = |parallel: u32| {
         let caches = if embedding { 0 } else { sequence.saturating_mul(parallel.into()) };
         weights_bytes.saturating_add(caches).saturating_add(compute)

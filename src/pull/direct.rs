@@ -153,9 +153,10 @@ impl Puller {
         let single = parts.len() == 1;
         let mut files = Vec::new();
         for url in parts {
+            let named = url == address.url;
             let url = self.resolved(url);
             let site = Arc::new(self.site_of(&url).await?);
-            let expected = address.sha256.filter(|_| single || url == address.url);
+            let expected = address.sha256.filter(|_| single || named);
             files.push(look(self, site, url, expected).await?);
         }
         Ok(files)

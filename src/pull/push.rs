@@ -84,16 +84,22 @@ impl Puller {
     /// Uploads a blob. When that fails in a way that may pass, it is gone on with where the registry says it is, or begun
     /// anew. Only tries that got nothing across count.
     async fn upload(&self, registry: &Registry, blob: &Descriptor, sent: &Arc<AtomicU64>) -> Result<(), PullError> {
-        let (mut failures, mut session) = (0, None);
+        let (mut failures, mut session, mut best) = (0, None, 0);
         loop {
-            let before = session.as_ref().map_or(0, |session: &Session| session.at);
-            sent.store(before, Ordering::Relaxed);
+            sent.store(session.as_ref().map_or(0, |session: &Session| session.at), Ordering::Relaxed);
             let error = match self.try_upload(registry, blob, sent, &mut session).await {
                 Err(error) if !error.is_transient() || error.is_refusal() => return Err(error),
                 Err(error) => error,
                 Ok(()) => return Ok(()),
             };
-            if session.as_ref().is_some_and(|session| session.at > before) {
+            // What has to be sent again is no progress.
+            let mut farther = |session: &Option<Session>| {
+                let at = session.as_ref().map_or(0, |session| session.at);
+                let farther = at > best;
+                best = best.max(at);
+                farther
+            };
+            if farther(&session) {
                 failures = 0;
             }
             if failures == self.settings().retries {
@@ -104,7 +110,7 @@ impl Puller {
             tokio::time::sleep(wait).await;
             if let Some(former) = session.take() {
                 session = going_on(registry, &former, blob.size).await;
-                if session.as_ref().is_some_and(|session| session.at > before) {
+                if farther(&session) {
                     failures = 0;
                 }
                 // The answer to the last request may be all that got lost.

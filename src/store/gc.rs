@@ -50,8 +50,14 @@ impl Store {
     /// Every digest that a readable manifest names. `None` when a manifest cannot be read: then nobody knows.
     pub(super) fn referenced(&self) -> Option<HashSet<Digest>> {
         let mut used = HashSet::new();
-        for name in self.tags().names() {
-            match self.tags().get(&name) {
+        let Some(names) = self.tags().all_names() else {
+            tracing::warn!(
+                "nothing is collected while a folder of manifests cannot be read, or has a name that is none"
+            );
+            return None;
+        };
+        for name in names {
+            match self.tags().own_tag(&name) {
                 Ok(tag) => used.extend(tag.manifest.descriptors().map(|descriptor| descriptor.digest)),
                 Err(StoreError::NotFound(_)) => {}
                 Err(error) => {
@@ -61,6 +67,16 @@ impl Store {
             }
         }
         Some(used)
+    }
+
+    /// Removes a blob that no pin holds. Nobody can pin it meanwhile: who pins first and looks then sees it gone.
+    pub(super) fn remove_unpinned(&self, digest: &Digest) -> Result<bool, StoreError> {
+        let pins = self.inner.pins.lock();
+        let goes = !pins.contains_key(digest) && self.blobs().is_own(digest);
+        if goes {
+            self.blobs().remove(digest)?;
+        }
+        Ok(goes)
     }
 
     /// Removes the blobs of a manifest that was replaced or removed, but for those still in use.
@@ -77,10 +93,7 @@ impl Store {
         let unused: HashSet<Digest> = digests.into_iter().collect();
         let mut removed = 0;
         for digest in unused.difference(&used) {
-            if !self.is_pinned(digest) && self.blobs().is_own(digest) {
-                self.blobs().remove(digest)?;
-                removed += 1;
-            }
+            removed += usize::from(self.remove_unpinned(digest)?);
         }
         Ok(removed)
     }

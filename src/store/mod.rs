@@ -125,7 +125,7 @@ impl Store {
     /// # Errors
     /// When a blob of the manifest is missing, or a file cannot be written.
     pub fn tag(&self, name: &ModelName, manifest: &[u8]) -> Result<usize, StoreError> {
-        let former = self.inner.tags.get(name).ok();
+        let former = self.inner.tags.own_tag(name).ok();
         for descriptor in Manifest::parse(manifest)?.descriptors() {
             if self.inner.blobs.size(&descriptor.digest).is_none() {
                 return Err(StoreError::MissingBlob(descriptor.digest));

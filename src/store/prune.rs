@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime};
 use rustix::fs::{FlockOperation, flock};
 
 use super::loose::{digest_of, entries};
+use super::view::BUILDING;
 use super::{Loose, LooseKind, Store};
 use crate::types::Digest;
 
@@ -75,7 +76,10 @@ impl Store {
     fn discard(&self, loose: &Loose) -> bool {
         match (loose.kind, loose.digest) {
             // Named by a manifest, or about to be, since we looked.
-            (LooseKind::Blob, Some(digest)) => !self.is_pinned(&digest) && self.blobs().remove(&digest).is_ok(),
+            (LooseKind::Blob, Some(digest)) => {
+                let named = self.referenced().is_none_or(|used| used.contains(&digest));
+                !named && self.remove_unpinned(&digest).is_ok_and(|gone| gone)
+            }
             (LooseKind::Partial, Some(digest)) => {
                 // Held while its files go: a pull that comes now finds them gone and begins anew.
                 let held = File::open(self.layout().partial(&digest)).ok();
@@ -100,7 +104,16 @@ impl Store {
     fn remove_old_views(&self) {
         let models: HashSet<Digest> = self.tags().list().into_iter().map(|tag| tag.digest).collect();
         for view in entries(&self.layout().views()) {
+            // One that is being filled, or was a day ago when its process was killed.
+            let young = || {
+                fs::metadata(&view)
+                    .and_then(|seen| seen.modified())
+                    .is_ok_and(|then| then.elapsed().is_ok_and(|past| past < PruneRules::default().grace))
+            };
             let hex = view.file_name().and_then(|name| name.to_str());
+            if hex.is_some_and(|name| name.starts_with(BUILDING)) && young() {
+                continue;
+            }
             let digest = hex.and_then(|hex| format!("sha256:{hex}").parse::<Digest>().ok());
             if digest.is_none_or(|digest| !models.contains(&digest)) {
                 fs::remove_dir_all(view).ok();

@@ -6,9 +6,9 @@
 
 use std::collections::HashMap;
 use std::fs::{self, File, Metadata, OpenOptions};
-use std::io::Read as _;
+use std::io::{self, Read as _};
 use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::fs::OFlags;
@@ -107,7 +107,7 @@ impl Blobs {
     pub fn settle(&self, digest: &Digest, size: Option<u64>) -> Result<bool, StoreError> {
         let seen = match self.look(digest) {
             Err(StoreError::MissingBlob(_)) => return Ok(false),
-            Err(StoreError::Damaged { .. }) => return self.make_way(digest),
+            Err(StoreError::Damaged { .. }) => return self.make_way(digest, None),
             seen => seen?,
         };
         let stamp = Stamp::of(&seen).map_err(StoreError::io("look at", &self.path(digest)))?;
@@ -116,22 +116,20 @@ impl Blobs {
         if known || self.is_right(digest)? {
             return Ok(size.is_none_or(|size| size == seen.len()));
         }
-        self.make_way(digest)
+        self.make_way(digest, Some(&stamp))
     }
 
     /// Nothing is moved in another store: what comes anew comes here, and goes before it.
-    fn make_way(&self, digest: &Digest) -> Result<bool, StoreError> {
+    fn make_way(&self, digest: &Digest, judged: Option<&Stamp>) -> Result<bool, StoreError> {
         if self.is_own(digest) {
-            self.set_aside(digest)?;
+            self.set_aside(digest, judged)?;
         }
         Ok(false)
     }
 
     fn is_right(&self, digest: &Digest) -> Result<bool, StoreError> {
         match self.read_through(digest, &mut |_| true) {
-            Err(StoreError::Damaged { .. }) => Ok(false),
-            // The disk has lost it.
-            Err(StoreError::Io { source, .. }) if source.raw_os_error() == Some(Errno::IO.raw_os_error()) => Ok(false),
+            Err(error) if is_damage(&error) => Ok(false),
             read => read.map(|_| true),
         }
     }
@@ -170,19 +168,27 @@ impl Blobs {
         Ok(length)
     }
 
-    /// Moves what stands in a blob's place out of the way.
+    /// Moves what stands in a blob's place out of the way, if it still is the file that was `judged`: another pull may have
+    /// done that, and have brought the right one. Gives whether it was moved.
     ///
     /// # Errors
     /// When it cannot be moved.
-    pub(super) fn set_aside(&self, digest: &Digest) -> Result<PathBuf, StoreError> {
+    pub(super) fn set_aside(&self, digest: &Digest, judged: Option<&Stamp>) -> Result<bool, StoreError> {
+        let now = self.look(digest).ok().and_then(|seen| Stamp::of(&seen).ok());
+        if judged.is_some() && now.as_ref() != judged {
+            return Ok(false);
+        }
         let (path, folder) = (self.layout().blob(digest), self.layout().damaged());
         fs::create_dir_all(&folder).map_err(StoreError::io("make", &folder))?;
         let mut names = (0..).map(|number| folder.join(format!("{}.{number}", digest.hex())));
         let aside = names.find(|aside| fs::symlink_metadata(aside).is_err()).expect("numbers do not end: a bug");
-        fs::rename(&path, &aside).map_err(StoreError::io("move", &path))?;
+        match fs::rename(&path, &aside) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+            moved => moved.map_err(StoreError::io("move", &path))?,
+        }
         fs::remove_file(self.layout().stamp(digest)).ok();
         tracing::warn!(blob.digest = %digest, to = %aside.display(), "a damaged blob was moved out of the way");
-        Ok(aside)
+        Ok(true)
     }
 
     /// What stands in a blob's place, if that is a file of the store's.
@@ -240,6 +246,16 @@ impl Blobs {
     pub(super) fn is_unchanged(&self, digest: &Digest) -> bool {
         let seen = self.look(digest).ok().and_then(|seen| Stamp::of(&seen).ok());
         seen.is_some() && seen == self.recorded(digest)
+    }
+}
+
+/// Whether an error of reading a blob means that it is wrong, and not that it cannot be read just now.
+pub(super) fn is_damage(error: &StoreError) -> bool {
+    match error {
+        StoreError::Damaged { .. } => true,
+        // The disk has lost it.
+        StoreError::Io { source, .. } => source.raw_os_error() == Some(Errno::IO.raw_os_error()),
+        _ => false,
     }
 }
 

@@ -60,7 +60,7 @@ impl Tags {
         let mut tags: Vec<Tag> = Vec::new();
         let mut seen = HashSet::new();
         for layout in layouts {
-            for name in names(layout).into_iter().filter(|name| seen.insert(name.clone())) {
+            for name in names(layout).0.into_iter().filter(|name| seen.insert(name.clone())) {
                 match self.read(layout, name) {
                     Ok(tag) => tags.push(tag),
                     Err(error) => tracing::warn!(%error, "a manifest is passed over"),
@@ -74,7 +74,20 @@ impl Tags {
 
     /// Every name that has a file in this store itself, readable or not.
     pub fn names(&self) -> Vec<ModelName> {
-        names(&self.layout)
+        names(&self.layout).0
+    }
+
+    /// The names of this store itself, if it is sure that there are no others.
+    pub(super) fn all_names(&self) -> Option<Vec<ModelName>> {
+        Some(names(&self.layout)).filter(|(_, all)| *all).map(|(names, _)| names)
+    }
+
+    /// What this store itself has under that name.
+    ///
+    /// # Errors
+    /// As [`Tags::get`].
+    pub(super) fn own_tag(&self, name: &ModelName) -> Result<Tag, StoreError> {
+        self.read(&self.layout, resolve(&self.layout, name))
     }
 
     /// `name` in the spelling in which it is on disk: each part that differs only in case from what is there becomes
@@ -179,18 +192,27 @@ impl Tags {
     }
 }
 
-fn names(layout: &Layout) -> Vec<ModelName> {
-    let mut names = Vec::new();
-    for host in children(&layout.manifests()) {
-        for namespace in children(&host.1) {
-            for model in children(&namespace.1) {
-                for tag in children(&model.1) {
-                    names.extend(ModelName::from_parts(&host.0, &namespace.0, &model.0, &tag.0));
+/// The names that could be read, and whether that is all there are.
+fn names(layout: &Layout) -> (Vec<ModelName>, bool) {
+    let (mut names, mut all) = (Vec::new(), layout.manifests().is_dir());
+    let mut below = |folder: &Path| {
+        let (children, readable) = children(folder);
+        all &= readable;
+        children
+    };
+    let mut legal = true;
+    for host in below(&layout.manifests()) {
+        for namespace in below(&host.1) {
+            for model in below(&namespace.1) {
+                for tag in below(&model.1) {
+                    let name = ModelName::from_parts(&host.0, &namespace.0, &model.0, &tag.0);
+                    legal &= name.is_ok();
+                    names.extend(name);
                 }
             }
         }
     }
-    names
+    (names, all && legal)
 }
 
 fn resolve(layout: &Layout, name: &ModelName) -> ModelName {
@@ -199,7 +221,7 @@ fn resolve(layout: &Layout, name: &ModelName) -> ModelName {
     for part in &mut parts {
         // The exact spelling first, and without a look at the whole folder.
         if !folder.join(&*part).exists() {
-            let mut alike: Vec<String> = children(&folder).into_iter().map(|(name, _)| name).collect();
+            let mut alike: Vec<String> = children(&folder).0.into_iter().map(|(name, _)| name).collect();
             alike.retain(|other| other.eq_ignore_ascii_case(part));
             alike.sort_unstable();
             match alike.into_iter().next() {
@@ -229,9 +251,16 @@ fn read(path: &Path, name: &ModelName) -> Result<(Vec<u8>, Stamp), StoreError> {
     Ok((bytes, stamp))
 }
 
-/// The entries of a folder whose names are text, hidden ones left out.
-fn children(folder: &Path) -> Vec<(String, PathBuf)> {
-    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+/// The entries of a folder whose names are text, hidden ones left out, and whether it could be read. What is no folder, or
+/// has gone, has none.
+fn children(folder: &Path) -> (Vec<(String, PathBuf)>, bool) {
+    let mut readable = true;
+    let mut failed = |error: &io::Error| {
+        readable &= matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory);
+    };
+    let entries = fs::read_dir(folder).inspect_err(&mut failed).into_iter().flatten();
+    let entries = entries.filter_map(|entry| entry.inspect_err(&mut failed).ok());
     let named = entries.filter_map(|entry| Some((entry.file_name().into_string().ok()?, entry.path())));
-    named.filter(|(name, _)| !name.starts_with('.')).collect()
+    let named = named.filter(|(name, _)| !name.starts_with('.')).collect();
+    (named, readable)
 }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::sound::is_damage;
 use super::{Store, StoreError};
 use crate::types::{Digest, ModelName};
 
@@ -71,12 +72,9 @@ impl Store {
                 Ok(length) => (format!("it is {length} bytes long, and a manifest says otherwise"), false),
                 Err(StoreError::MissingBlob(_)) => ("it is missing".to_owned(), false),
                 Err(StoreError::Damaged { why, .. }) => (why, true),
-                Err(error) => (error.to_string(), true),
+                Err(error) => (error.to_string(), is_damage(&error)),
             };
-            let moved = repair && there && self.blobs().is_own(&digest);
-            if moved {
-                self.blobs().set_aside(&digest)?;
-            }
+            let moved = repair && there && self.blobs().is_own(&digest) && self.blobs().set_aside(&digest, None)?;
             let models = models.iter().filter_map(|name| ModelName::parse(name).ok()).collect();
             verified.findings.push(Finding { digest: Some(digest), why, models, moved });
         }

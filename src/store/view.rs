@@ -11,6 +11,9 @@ pub(crate) fn is_clean_path(name: &str) -> bool {
     !name.contains(['\0', '\\']) && name.split('/').all(|part| !matches!(part, "" | "." | ".."))
 }
 
+/// How the name of a folder begins that is still being filled.
+pub(super) const BUILDING: &str = "building-";
+
 impl Model {
     /// The folder with this model's files, made if it is not there yet.
     pub(super) fn view(&self) -> Result<PathBuf, StoreError> {
@@ -24,7 +27,7 @@ impl Model {
         }
         let views = self.store.layout().views();
         fs::create_dir_all(&views).map_err(StoreError::io("make", &views))?;
-        let building = tempfile::Builder::new().prefix("building-").tempdir_in(&views);
+        let building = tempfile::Builder::new().prefix(BUILDING).tempdir_in(&views);
         let building = building.map_err(StoreError::io("write in", &views))?;
         for layer in self.manifest.layers_of(MediaType::File) {
             self.link(layer, building.path())?;

@@ -56,23 +56,32 @@ pub async fn import(
     let input = In { receive, piece: Bytes::new() };
     let work = tokio::spawn(blocking(move || archive::import(&state.store, input, name.as_ref())));
     let mut upload = Upload::new(body);
-    let mut left = 0;
+    let (mut left, mut broken) = (0, None);
     loop {
-        let piece = match upload.next().await {
-            Ok(Some(piece)) => Ok(piece),
+        match upload.next().await {
+            // Nobody takes it: the import has come to its end. Clients that are cut off while they write see no answer.
+            Ok(Some(piece)) => {
+                if let Err(refused) = send.send(Ok(piece)).await {
+                    left += refused.0.map_or(0, |piece| piece.len());
+                    if left > LINGER {
+                        break;
+                    }
+                }
+            }
             Ok(None) => break,
-            Err(error) => Err(io::Error::other(error)),
-        };
-        // Nobody takes it: the import has come to its end. Clients that are cut off while they write see no answer.
-        if let Err(refused) = send.send(piece).await {
-            left += refused.0.map_or(0, |piece| piece.len());
-            if left > LINGER {
+            Err(error) => {
+                send.send(Err(io::Error::other(error.to_string()))).await.ok();
+                broken = Some(error);
                 break;
             }
         }
     }
     drop(send);
-    let models = work.await.map_err(ApiError::internal)??;
+    let models = work.await.map_err(ApiError::internal)?;
+    if let Some(error) = broken {
+        return Err(error.into());
+    }
+    let models = models?;
     Ok(json(&Imported { status: "success", models: models.iter().map(ModelName::short).collect() }))
 }
 

@@ -13,7 +13,7 @@ use super::convert;
 use crate::api::AppState;
 use crate::api::error::{ApiError, OllamaError, json};
 use crate::api::extract::Ollama;
-use crate::api::models::{Known, blocking, find};
+use crate::api::models::{Known, blocking, find_to_show};
 use crate::api::names;
 use crate::gguf::{Gguf, GgufError, Tensor};
 use crate::go;
@@ -33,7 +33,7 @@ pub async fn show(
 ) -> Result<Response, OllamaError> {
     let asked = if request.model.is_empty() { &request.name } else { &request.model };
     let name = names::model_to_show(asked, || ApiError::invalid("model is required"))?;
-    let known = find(&state, &name).await?.filter(|known| !(known.model.is_remote() && names::is_local(asked)));
+    let known = find_to_show(&state, &name, asked).await?;
     let known = known.ok_or_else(|| ApiError::NotFound(format!("model '{}' not found", name.short())))?;
     Options::default().apply(&request.options)?;
     let asked = asked.clone();

@@ -131,12 +131,14 @@ pub fn effort(word: &str) -> Result<Option<Think>, ApiError> {
 
 pub fn format(request: &ChatRequest) -> Option<Format> {
     let format = request.response_format.as_ref()?;
-    match format.kind.to_lowercase().as_str() {
+    format_of(&format.kind, format.json_schema.as_ref().map(|named| &named.schema))
+}
+
+/// What a form of that kind means; one without a schema that could be one means nothing.
+pub fn format_of(kind: &str, schema: Option<&Value>) -> Option<Format> {
+    match kind.to_lowercase().as_str() {
         "json_object" => Some(Format::Json),
-        "json_schema" => {
-            let schema = &format.json_schema.as_ref()?.schema;
-            schema.is_object().then(|| Format::Schema(schema.clone()))
-        }
+        "json_schema" => schema.filter(|schema| schema.is_object()).cloned().map(Format::Schema),
         _ => None,
     }
 }

@@ -5,7 +5,7 @@ use axum::response::Response;
 
 use super::answer;
 use crate::api::error::{ApiError, OpenAiError};
-use crate::api::models::{blocking, find};
+use crate::api::models::{blocking, find_to_show};
 use crate::api::{AppState, names};
 use crate::store::StoreError;
 use crate::types::ModelName;
@@ -20,7 +20,7 @@ pub async fn list(State(state): State<AppState>) -> Result<Response, OpenAiError
 
 pub async fn one(State(state): State<AppState>, Path(id): Path<String>) -> Result<Response, OpenAiError> {
     let name = names::model_to_show(&id, || ApiError::invalid("model is required"))?;
-    let known = find(&state, &name).await?.filter(|known| !(known.model.is_remote() && names::is_local(&id)));
+    let known = find_to_show(&state, &name, &id).await?;
     let known = known.ok_or_else(|| ApiError::NotFound(format!("model '{}' not found", name.short())))?;
     Ok(answer(&model(id, &known.model.name, known.model.modified)))
 }

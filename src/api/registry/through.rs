@@ -44,6 +44,8 @@ impl Pulls {
 
     fn join(&self, puller: &Puller, name: ModelName) -> Option<Outcome> {
         let mut pulls = self.lock();
+        // What ended without a word (a panic) has nobody left who tells.
+        pulls.retain(|_, outcome| outcome.has_changed().is_ok());
         if let Some(outcome) = pulls.get(&name) {
             return Some(outcome.clone());
         }

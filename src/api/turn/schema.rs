@@ -1,5 +1,7 @@
 //! What an answer's format means to an engine.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Map, Value, json};
 
 use crate::types::Format;
@@ -15,7 +17,16 @@ pub(super) fn text(format: &Format, bare: Option<char>, tools: &[String]) -> Str
         Format::Json => json!({ "type": "object" }),
         Format::Schema(schema) => {
             let mut schema = schema.clone();
+            let mut needed = BTreeSet::new();
+            led_to(&schema, &mut needed);
+            let kept = schema.as_object().cloned().unwrap_or_default();
             without_notes(&mut schema);
+            if let Some(root) = schema.as_object_mut() {
+                let lost = kept.into_iter().filter(|(word, _)| needed.contains(word));
+                lost.for_each(|(word, value)| {
+                    root.entry(word).or_insert(value);
+                });
+            }
             close(&mut schema);
             schema
         }
@@ -35,15 +46,39 @@ fn or_calls(mut schema: Value, first: char, tools: &[String]) -> Value {
     };
     let call = json!({ "anyOf": [with("parameters"), with("arguments")] });
     let calls = if first == '[' { json!({ "type": "array", "items": call, "minItems": 1 }) } else { call };
-    // References lead from the root.
-    let mut both = Map::new();
-    for definitions in ["$defs", "definitions"] {
-        if let Some(named) = schema.as_object_mut().and_then(|map| map.shift_remove(definitions)) {
-            both.insert(definitions.into(), named);
+    // References lead from the root, and this is the root no more.
+    lead_from(&mut schema, "#/$defs/answer");
+    json!({ "$defs": { "answer": schema }, "anyOf": [{ "$ref": "#/$defs/answer" }, calls] })
+}
+
+/// Makes references into the schema lead there when it stands at `place`.
+fn lead_from(schema: &mut Value, place: &str) {
+    match schema {
+        Value::Object(map) => {
+            for (word, value) in map {
+                match value {
+                    Value::String(to) if word == "$ref" && to.starts_with('#') => to.replace_range(..1, place),
+                    value => lead_from(value, place),
+                }
+            }
         }
+        Value::Array(list) => list.iter_mut().for_each(|value| lead_from(value, place)),
+        _ => {}
     }
-    both.insert("anyOf".into(), json!([schema, calls]));
-    Value::Object(both)
+}
+
+/// The words at the root that references lead to, such as `components` in `#/components/schemas/X`.
+fn led_to(schema: &Value, found: &mut BTreeSet<String>) {
+    match schema {
+        Value::Object(map) => {
+            if let Some(to) = map.get("$ref").and_then(Value::as_str).and_then(|to| to.strip_prefix("#/")) {
+                found.extend(to.split('/').next().map(str::to_owned));
+            }
+            map.values().for_each(|value| led_to(value, found));
+        }
+        Value::Array(list) => list.iter().for_each(|value| led_to(value, found)),
+        _ => {}
+    }
 }
 
 /// JSON Schema's words that say what fits, those that the engines cannot hold an answer to among them: they refuse them.
@@ -174,11 +209,19 @@ mod tests {
     }
 
     #[test]
+    fn what_a_reference_leads_to_is_kept() {
+        let schema = json!({ "components": { "x": { "const": 1 } }, "notes": 2, "$ref": "#/components/x" });
+        let kept: Value = serde_json::from_str(&text(&Format::Schema(schema), None, &[])).unwrap();
+        assert_eq!(kept, json!({ "components": { "x": { "const": 1 } }, "$ref": "#/components/x" }));
+    }
+
+    #[test]
     fn bare_calls_fit_too() {
         let schema = json!({ "$defs": { "a": {} }, "$ref": "#/$defs/a" });
         let either = text(&Format::Schema(schema), Some('{'), &["get".to_owned()]);
         let either: Value = serde_json::from_str(&either).unwrap();
-        assert_eq!((&either["$defs"], &either["anyOf"][0]), (&json!({ "a": {} }), &json!({ "$ref": "#/$defs/a" })));
+        let answer = json!({ "$defs": { "a": {} }, "$ref": "#/$defs/answer/$defs/a" });
+        assert_eq!((&either["$defs"]["answer"], &either["anyOf"][0]), (&answer, &json!({ "$ref": "#/$defs/answer" })));
         assert_eq!(either["anyOf"][1]["anyOf"][0]["properties"]["name"]["enum"], json!(["get"]));
         assert_eq!(text(&Format::Json, Some('{'), &[]), "{\"type\":\"object\"}");
     }

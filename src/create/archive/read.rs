@@ -24,15 +24,17 @@ const MOST: usize = 16 * 1024;
 /// Takes in the models of an archive, or its only one as `name`. Gives their names.
 ///
 /// # Errors
-/// [`CreateError::Archive`] for what is no archive of a model; then the store is as it was.
+/// [`CreateError::Archive`] for what is no archive of a model; then the store is as it was. A name that cannot be written, when
+/// those before it were.
 pub fn import(store: &Store, input: impl Read, name: Option<&ModelName>) -> Result<Vec<ModelName>, CreateError> {
     let mut import = Import { store, blobs: HashMap::new(), fresh: Vec::new(), pins: Vec::new(), index: None };
     let done = import.read(input).and_then(|()| import.finish(name));
-    let Import { fresh, pins, blobs, .. } = import;
+    let Import { fresh, pins, .. } = import;
     drop(pins);
     // Of a good import what no manifest names are the manifests themselves; of a bad one, all that came.
-    let left: Vec<Digest> = if done.is_ok() { blobs.into_keys().collect() } else { fresh };
-    store.remove_unused(left)?;
+    if let Err(error) = store.remove_unused(fresh) {
+        tracing::warn!(%error, "what an import left could not be removed");
+    }
     done
 }
 

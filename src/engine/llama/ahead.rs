@@ -69,9 +69,6 @@ impl<'m> Ahead<'m> {
         let mut wanted = Vec::new();
         for piece in pieces.iter().filter(|piece| piece.guess.is_empty()) {
             let Some(Job { answer, guesser: Some(guesser), .. }) = &mut jobs[piece.slot] else { continue };
-            if !guesser.reads_text() {
-                continue;
-            }
             let most = share.min(answer.room()).min(draft.most);
             let seconds = |more: usize| Some(self.turns.expect(count + more, pace)? + more as f64 * draft.seconds);
             match if always { most } else { guess::worth(guesser.chance(Source::Draft), most, made, seconds) } {

@@ -6,7 +6,6 @@ use std::ops::ControlFlow;
 use std::sync::mpsc::{Receiver, TryRecvError};
 use std::time::{Duration, Instant};
 
-use llama_cpp_2::DecodeError;
 use llama_cpp_2::context::LlamaContext;
 use llama_cpp_2::llama_batch::LlamaBatch;
 
@@ -179,7 +178,7 @@ impl<'m> Decoder<'m> {
         let answer = Answer::new(sequence, request, prompt, prefix, context, tokens, &self.events)?;
         // Images stand in the history as numbers that are no tokens.
         let guesses = self.ahead.is_on() && media.is_empty();
-        let guesser = guesses.then(|| Guesser::new(tokens, answer.history()));
+        let guesser = guesses.then(|| Guesser::new(tokens));
         Ok(Job { sequence, answer, media, answering: false, guesser })
     }
 
@@ -215,15 +214,7 @@ impl<'m> Decoder<'m> {
         let slot = (0..self.jobs.len()).filter(waits).min_by_key(|slot| self.cached[*slot].used);
         let Some(slot) = slot else { return };
         let Some(medium) = self.jobs[slot].as_mut().and_then(|job| job.media.pop_front()) else { return };
-        let mut done = self.evaluate(slot, &medium);
-        if matches!(done, Err(EngineError::Failed(_))) {
-            self.make_room();
-            cache::keep(&mut self.context, slot, &mut self.cached[slot], medium.span.at, self.traits);
-            if self.cached[slot].tokens.len() == medium.span.at {
-                done = self.evaluate(slot, &medium);
-            }
-        }
-        match done {
+        match self.evaluate(slot, &medium) {
             Ok(()) => {
                 let cached = &mut self.cached[slot];
                 cached.tokens.extend(std::iter::repeat_n(medium.number, medium.span.tokens));
@@ -296,6 +287,8 @@ impl<'m> Decoder<'m> {
         }
         let room = self.pace.room(pieces.len());
         pieces.extend(piece::share(prompts, room));
+        // llama.cpp evaluates neighbouring sequences together, in the order of the batch.
+        pieces.sort_unstable_by_key(|piece| piece.slot);
         pieces
     }
 
@@ -330,23 +323,7 @@ impl<'m> Decoder<'m> {
     }
 
     fn decode(&mut self) -> Result<(), EngineError> {
-        match self.context.decode(&mut self.batch) {
-            Err(DecodeError::NoKvCacheSlot) => {
-                self.make_room();
-                self.context.decode(&mut self.batch)
-            }
-            other => other,
-        }
-        .map_err(|error| EngineError::Failed(error.to_string()))
-    }
-
-    /// Only what nobody needs can be in the way.
-    fn make_room(&mut self) {
-        for slot in 0..self.jobs.len() {
-            if self.jobs[slot].is_none() {
-                cache::clear(&mut self.context, slot, &mut self.cached[slot]);
-            }
-        }
+        self.context.decode(&mut self.batch).map_err(|error| EngineError::Failed(error.to_string()))
     }
 
     /// Takes the answer in `slot` a token further, and by as many more as were guessed right.

@@ -98,6 +98,8 @@ impl<'m> Draft<'m> {
     /// When the library fails.
     pub fn guess(&mut self, wishes: &[Wish<'_>]) -> Result<Vec<Vec<u32>>, EngineError> {
         let mut open = self.read(wishes)?;
+        // What is measured are the rounds, and not the reading before them.
+        self.context.synchronize();
         let begun = Instant::now();
         let mut guesses: Vec<Vec<u32>> = vec![Vec::new(); wishes.len()];
         let mut chances = vec![1.0; wishes.len()];
@@ -171,17 +173,10 @@ impl<'m> Draft<'m> {
     }
 
     fn decode(&mut self, wishes: &[Wish<'_>]) -> Result<(), EngineError> {
-        if self.batch.n_tokens() == 0 || self.context.decode(&mut self.batch).is_ok() {
+        if self.batch.n_tokens() == 0 {
             return Ok(());
         }
-        // What other sequences have here may be in the way, and is only needed to be fast.
-        for (slot, cached) in self.cached.iter_mut().enumerate() {
-            if wishes.iter().all(|wish| wish.slot != slot) {
-                cache::clear(&mut self.context, slot, cached);
-            }
-        }
-        let decoded = self.context.decode(&mut self.batch);
-        decoded.map_err(|error| {
+        self.context.decode(&mut self.batch).map_err(|error| {
             for wish in wishes {
                 cache::clear(&mut self.context, wish.slot, &mut self.cached[wish.slot]);
             }

@@ -63,8 +63,6 @@ impl Odds {
 /// One sequence's guesses.
 pub struct Guesser {
     tokens: Arc<Tokens>,
-    /// There are no images or sounds in it, which a draft model cannot read.
-    text: bool,
     lookup: Lookup,
     odds: [Odds; 3],
     /// What is guessed to come next, evaluated or not, in reverse.
@@ -73,10 +71,9 @@ pub struct Guesser {
 }
 
 impl Guesser {
-    pub fn new(tokens: &Arc<Tokens>, prompt: &[u32]) -> Self {
+    pub fn new(tokens: &Arc<Tokens>) -> Self {
         Self {
             tokens: tokens.clone(),
-            text: prompt.iter().all(|token| (*token as usize) < tokens.count()),
             lookup: Lookup::default(),
             odds: [Odds::new(0.5), Odds::new(0.8), Odds::new(0.7)],
             next: Vec::new(),
@@ -114,11 +111,6 @@ impl Guesser {
     /// The next tokens that were guessed, up to `count`.
     pub fn first(&self, count: usize) -> Vec<u32> {
         self.next.iter().rev().take(count).copied().collect()
-    }
-
-    /// A draft model can read the sequence.
-    pub fn reads_text(&self) -> bool {
-        self.text
     }
 
     /// The chance that a guess of this kind comes true.
@@ -193,7 +185,7 @@ mod tests {
 
     fn guesser() -> Guesser {
         let piece = |byte: u8| Piece { bytes: vec![byte], special: false };
-        Guesser::new(&Arc::new(Tokens::new((0..100).map(piece).collect(), vec![50])), &[1])
+        Guesser::new(&Arc::new(Tokens::new((0..100).map(piece).collect(), vec![50])))
     }
 
     #[test]
@@ -241,6 +233,5 @@ mod tests {
         assert_eq!(guesser.first(9), [5]);
         guesser.take(vec![5, 6, 1 << 31, 7]);
         assert_eq!((guesser.first(9), guesser.count()), (vec![5, 6], 2));
-        assert!(guesser.reads_text() && !Guesser::new(&guesser.tokens, &[1, 1 << 31]).reads_text());
     }
 }

@@ -135,11 +135,11 @@ impl Limits {
     }
 }
 
-/// A context for text: one buffer of cache cells that all sequences share.
+/// A context for text: a buffer of cache cells for each sequence.
 ///
-/// Shared, a batch of any mix of sequences is one pass over the weights; with a buffer each, llama.cpp splits it into runs
-/// of neighbouring sequences and equal lengths, each a pass of its own. And sequences with the same beginning hold it once.
-/// The price is that attention steps over the other sequences' cells.
+/// In a common one a batch of any mix of sequences is one pass over the weights, but every step looks through the cells of all
+/// of them, those kept for a later turn included: measured, that cost more than the passes into which llama.cpp splits a
+/// mixed batch (runs of neighbouring sequences, equal lengths together).
 ///
 /// # Errors
 /// When memory is short.
@@ -155,8 +155,6 @@ pub fn text<'m>(
         .with_n_batch(batch)
         .with_n_ubatch(batch)
         .with_n_seq_max(limits.parallel)
-        // A buffer for each sequence: in a common one every step would look through the cells of all of them, those that are
-        // only kept for a later turn included.
         .with_kv_unified(false)
         .with_swa_full(false);
     context(backend, model, params)

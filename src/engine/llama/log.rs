@@ -114,7 +114,7 @@ impl Heard {
                 self.error = Some(text.to_owned());
             }
         }
-        // With one buffer for all sequences its size says nothing about the longest of them.
+        // Cells are rounded up to 256, which may be more than a model was trained for and no sequence ever is.
         let false_alarm = line.contains("possible training context overflow");
         if matches!(self.level, sys::GGML_LOG_LEVEL_WARN | sys::GGML_LOG_LEVEL_ERROR) && !false_alarm {
             // Nothing is left to be told when standard error is gone.

@@ -74,7 +74,8 @@ impl Backend for Llama {
         }
         // What the log says of the draft's memory is said by then of the model's.
         let traits = cache::Traits::of(&model, limits);
-        let draft_model = draft::model(&backend, spec, &vocab.tokens);
+        let guessing = if traits.rolls_back() { spec.guessing } else { Guessing::Off };
+        let draft_model = (guessing != Guessing::Off).then(|| draft::model(&backend, spec, &vocab.tokens)).flatten();
         let draft = draft_model.as_ref().and_then(|model| draft::Draft::new(&backend, model, spec, limits));
         let mut report = load::report(&model, &vocab, limits);
         if let Some(projector) = &projector {
@@ -86,7 +87,6 @@ impl Backend for Llama {
             events.loaded(report);
             embedder.run(commands);
         } else {
-            let guessing = if traits.rolls_back() { spec.guessing } else { Guessing::Off };
             let ahead = ahead::Ahead::new(guessing, draft);
             let decoder = decode::Decoder::new(context, &vocab, projector, traits, limits, ahead, events.clone());
             events.loaded(report);

@@ -44,7 +44,7 @@ fn faster(prompt: &[u32], answer: &[u32], machine: Machine, busy: bool) -> f64 {
     let all = Arc::new(Tokens::new(vec![crate::engine::tokens::Piece::default(); 1 << 16], Vec::new()));
     let (mut pace, mut turns) = (Pace::new(512), Turns::new());
     pace.learn(512, Duration::from_secs_f64(machine(512)));
-    let mut guesser = Guesser::new(&all, prompt);
+    let mut guesser = Guesser::new(&all);
     let mut history = [prompt, &answer[..1]].concat();
     let (mut seconds, mut said, mut chance) = (0.0, 1, 1_u32);
     while said < answer.len() {

@@ -67,7 +67,7 @@ pub(super) async fn run(
         scrap.0 = None;
         drop(job);
         match blocking(move || commit(partial, wanted.proof, &actual)).await? {
-            // What an earlier process left may be what was wrong, or a server that is not the only one.
+            // What an earlier process left may be what was wrong, or one answer of a server, or one server of several.
             Err(error @ (PullError::DigestMismatch { .. } | PullError::GitMismatch { .. })) if resumed || !anew => {
                 tracing::warn!(blob.digest = %wanted.key, %error, "a download is begun anew");
                 anew |= !resumed;

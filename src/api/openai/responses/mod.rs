@@ -15,7 +15,6 @@ use crate::api::extract::OpenAi;
 use crate::api::stream::sse;
 use crate::api::turn::{Chat, Turn, Wish, fold};
 use crate::api::{AppState, names};
-use crate::types::Format;
 use crate::wire::openai::responses::ResponsesRequest;
 use tools::Names;
 
@@ -54,18 +53,9 @@ fn wish(request: &ResponsesRequest) -> Result<Wish, ApiError> {
         asked: request.model.clone(),
         options: input::options(request),
         think: convert::effort(effort.unwrap_or_default())?,
-        format: format(request),
+        format: convert::format_of(&request.text.format.kind, Some(&request.text.format.schema)),
         // said in so many words, it is meant: the prompt is not to be cut
         truncate: (request.truncation == "disabled").then_some(false),
         ..Wish::default()
     })
-}
-
-fn format(request: &ResponsesRequest) -> Option<Format> {
-    let format = &request.text.format;
-    match format.kind.as_str() {
-        "json_object" => Some(Format::Json),
-        "json_schema" => format.schema.is_object().then(|| Format::Schema(format.schema.clone())),
-        _ => None,
-    }
 }
