@@ -121,6 +121,23 @@ mod tests {
     }
 
     #[test]
+    fn nothing_goes_while_the_names_are_not_known() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path()).unwrap();
+        let digest = store.blobs().put(b"of no name").unwrap();
+        // Another program's, perhaps.
+        let odd = store.layout().manifests().join("host/namespace/model");
+        fs::create_dir_all(&odd).unwrap();
+        fs::write(odd.join("no name at all"), "{}").unwrap();
+        assert_eq!(store.remove_unused([digest]).unwrap(), 0);
+        fs::remove_file(odd.join("no name at all")).unwrap();
+        fs::rename(store.layout().manifests(), folder.path().join("elsewhere")).unwrap();
+        assert_eq!(store.remove_unused([digest]).unwrap(), 0);
+        fs::rename(folder.path().join("elsewhere"), store.layout().manifests()).unwrap();
+        assert_eq!(store.remove_unused([digest]).unwrap(), 1);
+    }
+
+    #[test]
     fn shared_and_pinned_blobs_stay() {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(folder.path()).unwrap();
