@@ -58,7 +58,7 @@ python_with() {
 }
 
 need_build_tools() {
-    need cmake=cmake g++=g++ make=make pkg-config=pkg-config curl=curl "libclang-dev=/usr/lib/llvm-*/lib/libclang*.so*"
+    need cmake=cmake g++=g++ make=make pkg-config=pkg-config curl=curl "libclang-dev=/usr/lib/llvm-*/lib/libclang.so"
     command -v cargo >/dev/null || [ -x "$HOME/.cargo/bin/cargo" ] || fail "please install Rust (https://rustup.rs), then run this again"
     command -v cargo >/dev/null || export PATH="$HOME/.cargo/bin:$PATH"
 }

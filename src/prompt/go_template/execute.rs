@@ -9,7 +9,7 @@ use super::{Template, TemplateError};
 
 /// Blocks and templates within each other.
 const DEPTH: usize = 200;
-/// Turns of all `range`s together, and bytes of output: no real prompt comes near.
+/// Turns of all `range`s and calls of named blocks together, and bytes of output: no real prompt comes near.
 const TURNS: usize = 10_000_000;
 const OUTPUT: usize = 1 << 28;
 
@@ -44,6 +44,14 @@ impl<'a> Run<'a> {
         let line = 1 + before.matches('\n').count();
         let column = pos - before.rfind('\n').map_or(0, |newline| newline + 1);
         TemplateError(format!("template: :{line}:{column}: executing {:?} at <{place}>: {message}", self.name))
+    }
+
+    fn count_turn(&mut self) -> Result<(), TemplateError> {
+        self.turns += 1;
+        if self.turns > TURNS {
+            return Err(TemplateError("template: too many turns of ranges and blocks".to_owned()));
+        }
+        Ok(())
     }
 
     fn walk(&mut self, dot: &Value, nodes: &'a [Node]) -> Result<Flow, TemplateError> {
@@ -107,6 +115,7 @@ impl<'a> Run<'a> {
             let place = format!("{{{{template {name:?}{pipe}}}}}");
             return Err(self.error(pos, place, format!("template {name:?} not defined")));
         };
+        self.count_turn()?;
         let value = pipe.map_or(Ok(Value::Nil), |pipe| self.pipe(dot, pipe))?;
         let caller = std::mem::replace(&mut self.name, name);
         let outer = std::mem::replace(&mut self.variables, vec![("$".to_owned(), value.clone())]);
@@ -126,10 +135,7 @@ impl<'a> Run<'a> {
         let mut any = false;
         let mut turn = |run: &mut Self, key: Value, item: Value| -> Result<bool, TemplateError> {
             any = true;
-            run.turns += 1;
-            if run.turns > TURNS {
-                return Err(TemplateError("template: too many turns of range".to_owned()));
-            }
+            run.count_turn()?;
             run.variables.truncate(inner);
             match &branch.pipe.set[..] {
                 [] => {}

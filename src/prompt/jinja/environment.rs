@@ -13,6 +13,10 @@ use serde_json::Value as Json;
 /// The name of the only template of an environment.
 pub(super) const NAME: &str = "chat_template";
 
+/// Instructions that one prompt may take, some seconds of them: ten thousand messages need a few million. A template comes from
+/// whoever made the model.
+const FUEL: u64 = 50_000_000;
+
 /// An environment with this template, compiled.
 pub(super) fn environment(text: &str) -> Result<Environment<'static>, Error> {
     // Hugging Face's own block, which only marks what the model wrote
@@ -23,6 +27,7 @@ pub(super) fn environment(text: &str) -> Result<Environment<'static>, Error> {
         format!("{}{word}{}", &found[1], &found[3])
     });
     let mut environment = Environment::new();
+    environment.set_fuel(Some(FUEL));
     environment.set_trim_blocks(true);
     environment.set_lstrip_blocks(true);
     environment.set_undefined_behavior(UndefinedBehavior::Chainable);
