@@ -116,7 +116,11 @@ mod tests {
         assert!(run(&format!("{{{{ {}", "(".repeat(1000))).contains("within each other"));
         assert!(run("{{ range 100000000000 }}{{ end }}").contains("too many turns"));
         let twice = |name: usize| format!("{{{{ template \"{}\" }}}}", name + 1).repeat(2);
-        let doubling: String = (0..60).map(|name| format!("{{{{ define \"{name}\" }}}}{}{{{{ end }}}}", twice(name))).collect();
-        assert!(run(&format!("{doubling}{{{{ define \"60\" }}}}{{{{ end }}}}{{{{ template \"0\" }}}}")).contains("too many turns"));
+        let doubling: String =
+            (0..60).map(|name| format!("{{{{ define \"{name}\" }}}}{}{{{{ end }}}}", twice(name))).collect();
+        assert!(
+            run(&format!("{doubling}{{{{ define \"60\" }}}}{{{{ end }}}}{{{{ template \"0\" }}}}"))
+                .contains("too many turns")
+        );
     }
 }

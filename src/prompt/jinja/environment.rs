@@ -1,6 +1,7 @@
 //! Jinja as Hugging Face's chat templates expect it: block trimming, Python's methods, and Python's JSON.
 
 use std::fmt::Write as _;
+use std::io;
 use std::sync::LazyLock;
 
 use chrono::Local;
@@ -8,14 +9,17 @@ use minijinja::value::{Kwargs, Value, ValueKind};
 use minijinja::{AutoEscape, Environment, Error, ErrorKind, UndefinedBehavior};
 use minijinja_contrib::pycompat;
 use regex::Regex;
+use serde::Serialize;
 use serde_json::Value as Json;
 
 /// The name of the only template of an environment.
-pub(super) const NAME: &str = "chat_template";
+const NAME: &str = "chat_template";
 
-/// Instructions that one prompt may take, some seconds of them: ten thousand messages need a few million. A template comes from
-/// whoever made the model.
-const FUEL: u64 = 50_000_000;
+/// Instructions that one prompt may take, about a second of them: ten thousand messages need two million. A template comes from
+/// whoever made the model. What the values it makes may weigh cannot be bounded here.
+const FUEL: u64 = 10_000_000;
+/// Bytes of a prompt: no real one comes near.
+const OUTPUT: usize = 1 << 28;
 
 /// An environment with this template, compiled.
 pub(super) fn environment(text: &str) -> Result<Environment<'static>, Error> {
@@ -43,6 +47,30 @@ pub(super) fn environment(text: &str) -> Result<Environment<'static>, Error> {
     environment.add_function("strftime_now", strftime_now);
     environment.add_template_owned(NAME, text.into_owned())?;
     Ok(environment)
+}
+
+/// Renders the template of an [`environment`].
+pub(super) fn render(environment: &Environment<'_>, data: impl Serialize) -> Result<String, Error> {
+    let mut out = Bounded(Vec::new());
+    environment.get_template(NAME)?.render_captured_to(data, &mut out)?;
+    String::from_utf8(out.0).map_err(|error| Error::new(ErrorKind::WriteFailure, "not text").with_source(error))
+}
+
+/// A prompt in the making, which ends in an error before it fills the memory.
+struct Bounded(Vec<u8>);
+
+impl io::Write for Bounded {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.0.len() + bytes.len() > OUTPUT {
+            return Err(io::Error::other("the prompt is too long"));
+        }
+        self.0.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 fn raise_exception(message: String) -> Result<String, Error> {

@@ -155,8 +155,7 @@ impl JinjaPrompt {
                 data.insert("reasoning_effort", Value::from(think.level()));
             }
         }
-        let template = self.environment.get_template(environment::NAME).map_err(prompt_error)?;
-        template.render(data).map_err(prompt_error)
+        environment::render(&self.environment, data).map_err(prompt_error)
     }
 
     /// Learns what the template takes.

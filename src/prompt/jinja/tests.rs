@@ -119,3 +119,15 @@ fn takes_hugging_face_s_own_words() {
     assert_eq!(render(&template, &messages, high).unwrap(), "ca<s>NoneTruehighFalse%");
     assert!(render("{% if %}", &messages, None).unwrap_err().starts_with("chat template, line 1: "));
 }
+
+#[test]
+fn has_no_endless_templates() {
+    let endless = "{% for a in range(100000) %}{% for b in range(100000) %}{% endfor %}{% endfor %}";
+    let error = render(endless, &[Message::text(Role::USER, "x")], None).unwrap_err();
+    assert_eq!(error, "chat template, line 1: engine ran out of fuel");
+    let long = format!("{{% for a in range(100000) %}}{}{{% endfor %}}", "x".repeat(10_000));
+    assert!(render(&long, &[Message::text(Role::USER, "x")], None).is_err());
+    let many: Vec<Message> =
+        (0..10_000).map(|n| Message::text(if n % 2 == 0 { Role::USER } else { Role::ASSISTANT }, "x")).collect();
+    assert!(render(CHATML, &many, None).unwrap().len() > 10_000 * 30);
+}
