@@ -33,6 +33,13 @@ pub(crate) struct Refused {
     message: String,
 }
 
+/// Sets a member of a request when there is a value.
+pub(super) fn set(request: &mut Value, key: &str, value: Option<Value>) {
+    if let Some(value) = value {
+        request[key] = value;
+    }
+}
+
 impl Client {
     /// Finds a server: at `HANZOD_HOST` or `OLLAMA_HOST` if they are set, at our usual address, else in this process.
     pub(crate) async fn connect(config: &Config) -> anyhow::Result<Self> {

@@ -12,7 +12,7 @@ use sha2::Digest as _;
 use tokio_util::io::ReaderStream;
 
 use super::Output;
-use super::client::{Body, Client, Refused};
+use super::client::{Body, Client, Refused, set};
 use super::progress::Progress;
 use crate::store::modelfile::{Modelfile, Recipe};
 use crate::types::Digest;
@@ -46,8 +46,8 @@ impl Create {
         }
         let mut progress = Progress::new(self.output.json);
         let mut request = request(&self.model, &recipe);
-        super::run::set(&mut request, "quantize", self.quantize.map(Value::String));
-        super::run::set(&mut request, "draft_quantize", self.draft_quantize.map(Value::String));
+        set(&mut request, "quantize", self.quantize.map(Value::String));
+        set(&mut request, "draft_quantize", self.draft_quantize.map(Value::String));
         let mut files = Files { folder, client, progress: &mut progress };
         let mut weights = BTreeMap::new();
         for from in &recipe.from {
@@ -108,7 +108,7 @@ fn request(model: &str, recipe: &Recipe) -> Value {
         ("requires", &recipe.requires),
     ];
     for (key, text) in texts {
-        super::run::set(&mut request, key, text.clone().map(Value::String));
+        set(&mut request, key, text.clone().map(Value::String));
     }
     if !recipe.licenses.is_empty() {
         request["license"] = json!(recipe.licenses);

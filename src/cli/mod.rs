@@ -10,6 +10,7 @@ mod models;
 mod progress;
 mod repl;
 mod run;
+mod session;
 mod share;
 mod show;
 mod store;

@@ -4,7 +4,7 @@ use anyhow::bail;
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::client::{Client, Refused};
+use super::client::{Client, Refused, set};
 use super::progress::Progress;
 use super::table::table;
 use super::{Output, say, say_json, words};
@@ -102,9 +102,9 @@ impl Pull {
             bail!("--name is for models from an address or the hub: a registry's keep their own");
         }
         let mut request = json!({"model": self.model, "insecure": self.insecure});
-        super::run::set(&mut request, "source", self.source.map(Value::String));
-        super::run::set(&mut request, "name", self.name.map(Value::String));
-        super::run::set(&mut request, "limit_rate", self.limit_rate.map(Value::String));
+        set(&mut request, "source", self.source.map(Value::String));
+        set(&mut request, "name", self.name.map(Value::String));
+        set(&mut request, "limit_rate", self.limit_rate.map(Value::String));
         pull_by(client, request, self.output.json).await
     }
 }
@@ -113,7 +113,7 @@ impl Push {
     pub(super) async fn execute(self, client: &Client) -> anyhow::Result<()> {
         let mut progress = Progress::new(self.output.json);
         let mut request = json!({"model": self.model, "insecure": self.insecure});
-        super::run::set(&mut request, "limit_rate", self.limit_rate.map(Value::String));
+        set(&mut request, "limit_rate", self.limit_rate.map(Value::String));
         client
             .lines("/api/push", &request, |line| {
                 progress.show(&line);

@@ -6,8 +6,8 @@ use rustyline::error::ReadlineError;
 use rustyline::{Config as LineConfig, DefaultEditor};
 use serde_json::{Value, json};
 
-use super::client::Client;
-use super::run::{Session, Shown, attachments, common, timings};
+use super::client::{Client, set};
+use super::session::{Session, Shown, attachments, timings};
 use super::{say, show, tell};
 use crate::config::Config;
 
@@ -115,7 +115,7 @@ impl Repl<'_> {
 
     async fn load(&self) -> anyhow::Result<()> {
         let mut request = json!({"model": self.session.model, "messages": [], "stream": false});
-        super::run::set(&mut request, "keep_alive", self.session.keep_alive.clone());
+        set(&mut request, "keep_alive", self.session.keep_alive.clone());
         self.client.call("POST", "/api/chat", Some(&request)).await.map(drop)
     }
 
@@ -129,7 +129,7 @@ impl Repl<'_> {
         let system = self.session.system.iter().map(|text| json!({"role": "system", "content": text}));
         let messages: Vec<Value> = system.chain(self.messages.iter().cloned()).collect();
         let mut request = json!({"model": self.session.model, "messages": messages});
-        common(&mut request, &self.session);
+        self.session.apply(&mut request);
 
         let mut shown = Shown::new(self.session.hide_thinking);
         let (mut answer, mut thinking) = (String::new(), String::new());
@@ -280,7 +280,7 @@ impl Repl<'_> {
     async fn save(&self, name: &str) -> anyhow::Result<()> {
         let mut request =
             json!({"model": name, "from": self.session.model, "stream": false, "messages": self.messages});
-        super::run::set(&mut request, "system", self.session.system.clone().map(Value::String));
+        set(&mut request, "system", self.session.system.clone().map(Value::String));
         if !self.session.options.is_empty() {
             request["parameters"] = Value::Object(self.session.options.clone());
         }

@@ -5,13 +5,13 @@ use axum::response::Response;
 use tokio::time::Instant;
 
 use super::convert;
+use super::end::{reason, usage};
 use super::stream::{Stream, frame};
 use crate::api::error::{AnthropicError, ApiError, json_line};
 use crate::api::extract::Anthropic;
 use crate::api::stream::sse;
 use crate::api::turn::{Chat, Chunk, Done, Turn, Wish, fold};
 use crate::api::{AppState, id, names};
-use crate::engine::FinishReason;
 use crate::store::Capability;
 use crate::types::{Role, Think, ToolCall};
 use crate::wire::anthropic::{Answer, Block, MessagesRequest, Usage};
@@ -88,16 +88,4 @@ fn whole(model: String, chunk: Chunk, done: &Done) -> Answer {
 
 fn tool_use(call: ToolCall) -> Block {
     Block::ToolUse { id: call.id, name: call.function.name, input: call.function.arguments }
-}
-
-pub(super) fn reason(done: &Done, called: bool) -> &'static str {
-    match done.finish {
-        _ if called => "tool_use",
-        FinishReason::Stop => "end_turn",
-        FinishReason::Length => "max_tokens",
-    }
-}
-
-pub(super) fn usage(done: &Done) -> Usage {
-    Usage { input_tokens: done.usage.prompt_tokens, output_tokens: done.usage.completion_tokens }
 }

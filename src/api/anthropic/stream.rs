@@ -4,7 +4,7 @@ use axum::body::Bytes;
 use futures_util::StreamExt as _;
 use serde_json::Map;
 
-use super::messages::{reason, usage};
+use super::end::{reason, usage};
 use crate::api::error::{AnthropicError, ApiError};
 use crate::api::stream::{Pieces, event};
 use crate::api::turn::{Chunk, Done, Event as Piece};

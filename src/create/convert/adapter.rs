@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use super::arch::{Architecture, Place, layer_of};
-use super::folder::Folder;
-use super::model::{Plan, word};
+use super::folder::{Folder, word};
+use super::model::Plan;
 use super::tensor::{Float, Planned, Stored};
 use crate::create::CreateError;
 use crate::create::safetensors::bad;

@@ -72,3 +72,8 @@ impl Folder<'_> {
         Ok(choices.into_iter().find(|files| !files.is_empty()).unwrap_or(all))
     }
 }
+
+/// A word of a JSON file, for messages.
+pub(super) fn word(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned).chars().take(64).collect()
+}

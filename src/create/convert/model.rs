@@ -2,8 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde_json::Value;
-
 use super::arch::{Architecture, Place, layer_of};
 use super::config::Config;
 use super::folder::Folder;
@@ -177,9 +175,4 @@ fn planned(
         Some("attn_k") if architecture.pairs => planned.paired(config.kv_heads()?.into()),
         _ => Ok(planned),
     }
-}
-
-/// A word of a JSON file, for messages.
-pub(super) fn word(value: &Value) -> String {
-    value.as_str().map_or_else(|| value.to_string(), str::to_owned).chars().take(64).collect()
 }

@@ -2,8 +2,7 @@
 
 use serde_json::Value;
 
-use super::folder::Folder;
-use super::model::word;
+use super::folder::{Folder, word};
 use crate::create::CreateError;
 use crate::create::safetensors::bad;
 
