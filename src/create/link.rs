@@ -58,9 +58,14 @@ pub fn link(
     let mut made = CreateRequest::new(name.clone());
     for file in &files {
         let total = fs::metadata(file).map_or(0, |seen| seen.len());
-        let mut read = |completed| tell(LinkEvent::Reading { file: file.clone(), total, completed });
-        let (digest, _, taken) = store.blobs().adopt(file, request.copy, &mut read)?;
+        let mut completed = 0;
+        let adopted = store.blobs().adopt(file, request.copy, &mut |bytes| {
+            completed += bytes.len() as u64;
+            tell(LinkEvent::Reading { file: file.clone(), total, completed })
+        })?;
+        let digest = adopted.digest;
         pins.push(store.pin(digest));
+        let taken = adopted.commit()?;
         made.files.push(CreateFile::new(&file_name(file), &digest.to_string())?);
         tell(LinkEvent::Taken { file: file.clone(), taken });
     }

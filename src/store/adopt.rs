@@ -8,12 +8,14 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::PoisonError;
+use std::time::SystemTime;
 
 use rustix::fs::OFlags;
 use sha2::{Digest as _, Sha256};
+use tempfile::TempPath;
 
 use super::link;
-use super::sound::Tell;
 use super::stamp::Stamp;
 use super::{Blobs, StoreError};
 use crate::types::Digest;
@@ -33,52 +35,88 @@ pub enum Taken {
     Copied,
 }
 
+/// Told the bytes that have been read, piece by piece; `false` ends the reading.
+pub type Hear<'a> = dyn FnMut(&[u8]) -> bool + 'a;
+
+/// A file of this machine's that was read, and waits under a private name for the one that its content gives it. Dropped
+/// without a commit, it leaves nothing.
+#[derive(Debug)]
+pub struct Adopted {
+    pub digest: Digest,
+    pub length: u64,
+    file: File,
+    path: TempPath,
+    /// What the file was like when its reading began.
+    read_at: Stamp,
+    taken: Taken,
+    blobs: Blobs,
+}
+
 impl Blobs {
-    /// Takes in the file at `source`. `tell` hears how many bytes have been read, and ends it with `false`.
+    /// Takes the file at `source` in under a private name, and reads what it took: so nobody who writes to the original
+    /// meanwhile is missed.
     ///
     /// # Errors
     /// [`StoreError::NoLink`] when it takes a copy and none was asked for; a file that cannot be read, or that changed
     /// meanwhile.
-    pub fn adopt(&self, source: &Path, copy: bool, tell: &mut Tell<'_>) -> Result<(Digest, u64, Taken), StoreError> {
+    pub fn adopt(&self, source: &Path, copy: bool, hear: &mut Hear<'_>) -> Result<Adopted, StoreError> {
         let source = fs::canonicalize(source).map_err(StoreError::io("find", source))?;
-        let mut file = open(&source)?;
-        let seen = file.metadata().map_err(StoreError::io("look at", &source))?;
+        // Of two that take the same file, each would see the other's new time on it.
+        let _one = self.found().adopting.lock().unwrap_or_else(PoisonError::into_inner);
+        let original = open(&source)?;
+        let seen = original.metadata().map_err(StoreError::io("look at", &source))?;
         let folder = self.layout().blobs();
-        let (path, taken) = match link::clone_in(&file, &folder) {
+        let (path, taken) = match link::clone_in(&original, &folder) {
             Ok(clone) => (clone.into_temp_path(), Taken::Cloned),
             Err(_) => match link::second_name(&source, &seen, &folder) {
                 Ok(path) => (path, Taken::Linked),
-                Err(_) if copy => return self.copy_of(&mut file, &source, tell),
+                Err(_) if copy => return self.copy_of(&original, &source, hear),
                 Err(why) => return Err(StoreError::NoLink { path: source, why }),
             },
         };
-        // What is hashed is what will be the blob.
-        let mut taken_in = open(&path)?;
-        let before = stamp(&taken_in, &path)?;
-        let (digest, length) = hash(&mut taken_in, &source, &mut io::sink(), tell)?;
-        if stamp(&taken_in, &path)? != before {
-            return Err(StoreError::io("take in", &source)(io::Error::other("it was written to meanwhile")));
-        }
-        if self.settle(&digest, Some(length))? {
-            self.touch(&digest);
-            return Ok((digest, length, Taken::Present));
-        }
-        self.publish(&taken_in, &digest, |target| path.persist(target).map_err(|error| error.error))?;
-        Ok((digest, length, taken))
+        let file = open(&path)?;
+        // An old file is new here, since what nobody uses goes by its age; and no write that follows has this very time.
+        file.set_modified(SystemTime::now()).ok();
+        let (digest, length, read_at) = hash(&file, &source, &mut io::sink(), hear)?;
+        Ok(Adopted { digest, length, file, path, read_at, taken, blobs: self.clone() })
     }
 
-    fn copy_of(&self, file: &mut File, source: &Path, tell: &mut Tell<'_>) -> Result<(Digest, u64, Taken), StoreError> {
-        let mut ingest = self.ingest()?;
-        hash(file, source, &mut ingest, tell)?;
-        let (digest, length) = ingest.commit(None)?;
-        Ok((digest, length, Taken::Copied))
+    fn copy_of(&self, original: &File, source: &Path, hear: &mut Hear<'_>) -> Result<Adopted, StoreError> {
+        let folder = self.layout().blobs();
+        let mut copy = link::names().tempfile_in(&folder).map_err(StoreError::io("write in", &folder))?;
+        let (digest, length, _) = hash(original, source, &mut copy, hear)?;
+        let (file, path) = copy.into_parts();
+        let read_at = stamp(&file, &path)?;
+        Ok(Adopted { digest, length, file, path, read_at, taken: Taken::Copied, blobs: self.clone() })
     }
 }
 
-/// Opens a regular file; what is none is not waited for.
+impl Adopted {
+    /// Gives the file the name of its content. What is written to it from now on is found when the blob is used.
+    ///
+    /// # Errors
+    /// A file that cannot be synced, protected or renamed; then nothing is left.
+    pub fn commit(self) -> Result<Taken, StoreError> {
+        let Self { digest, length, file, path, read_at, taken, blobs } = self;
+        let seen = file.metadata().map_err(StoreError::io("look at", &path))?;
+        // The store may have this very file: then its content was read just now.
+        if fs::symlink_metadata(blobs.layout().blob(&digest)).is_ok_and(|there| link::is_same(&there, &seen)) {
+            blobs.record(&digest, read_at);
+            return Ok(Taken::Present);
+        }
+        if blobs.settle(&digest, Some(length))? {
+            blobs.touch(&digest);
+            return Ok(Taken::Present);
+        }
+        blobs.publish(&file, &digest, Some(read_at), |target| link::rename(path, target))?;
+        Ok(taken)
+    }
+}
+
+/// Opens a regular file; what is none is not waited for, and no link is followed.
 fn open(path: &Path) -> Result<File, StoreError> {
-    let without_waiting = i32::try_from(OFlags::NONBLOCK.bits()).unwrap_or(0);
-    let file = OpenOptions::new().read(true).custom_flags(without_waiting).open(path);
+    let flags = i32::try_from((OFlags::NONBLOCK | OFlags::NOFOLLOW).bits()).unwrap_or(0);
+    let file = OpenOptions::new().read(true).custom_flags(flags).open(path);
     let file = file.map_err(StoreError::io("open", path))?;
     match file.metadata() {
         Ok(seen) if seen.is_file() => Ok(file),
@@ -88,24 +126,34 @@ fn open(path: &Path) -> Result<File, StoreError> {
 }
 
 fn stamp(file: &File, path: &Path) -> Result<Stamp, StoreError> {
-    file.metadata().and_then(|seen| Stamp::of(&seen)).map_err(StoreError::io("look at", path))
+    Stamp::of_file(file).map_err(StoreError::io("look at", path))
 }
 
-/// Reads a file to its end, into `out`.
-fn hash(file: &mut File, path: &Path, out: &mut impl Write, tell: &mut Tell<'_>) -> Result<(Digest, u64), StoreError> {
+/// Reads a file, whose name is `path`, to its end, into `out`. Gives what it was like all the while.
+fn hash(
+    mut file: &File,
+    path: &Path,
+    out: &mut impl Write,
+    hear: &mut Hear<'_>,
+) -> Result<(Digest, u64, Stamp), StoreError> {
+    let before = stamp(file, path)?;
     let (mut hash, mut buffer, mut length) = (Sha256::new(), vec![0; BUFFER], 0);
     loop {
         let count = file.read(&mut buffer).map_err(StoreError::io("read", path))?;
         if count == 0 {
-            return Ok((Digest::from_bytes(hash.finalize().into()), length));
+            break;
         }
         hash.update(&buffer[..count]);
         out.write_all(&buffer[..count]).map_err(StoreError::io("copy", path))?;
         length += count as u64;
-        if !tell(length) {
+        if !hear(&buffer[..count]) {
             return Err(StoreError::io("read", path)(io::ErrorKind::Interrupted.into()));
         }
     }
+    if stamp(file, path)? != before {
+        return Err(StoreError::io("take in", path)(io::Error::other("it was written to meanwhile")));
+    }
+    Ok((Digest::from_bytes(hash.finalize().into()), length, before))
 }
 
 /// Files of the store that are known by more than their names, to be compared with others.
@@ -124,10 +172,17 @@ impl super::Store {
 
 #[cfg(test)]
 mod tests {
-    use std::time::{Duration, SystemTime};
+    use std::time::Duration;
 
     use super::*;
     use crate::store::Store;
+    use crate::store::sound::is_damage;
+
+    fn take(store: &Store, source: &Path, copy: bool) -> Result<(Digest, Taken), StoreError> {
+        let adopted = store.blobs().adopt(source, copy, &mut |_| true)?;
+        let digest = adopted.digest;
+        adopted.commit().map(|taken| (digest, taken))
+    }
 
     #[test]
     fn a_file_gets_a_second_name_and_damage_through_the_first_is_found() {
@@ -135,15 +190,18 @@ mod tests {
         let store = Store::open(&folder.path().join("store")).unwrap();
         let original = folder.path().join("model.gguf");
         fs::write(&original, b"content").unwrap();
-        let mut read = 0;
-        let (digest, length, taken) = store
+        let mut read = Vec::new();
+        let adopted = store
             .blobs()
             .adopt(&original, false, &mut |bytes| {
-                read = bytes;
+                read.extend_from_slice(bytes);
                 true
             })
             .unwrap();
-        assert_eq!((digest, length, read), (Digest::of(b"content"), 7, 7));
+        let digest = adopted.digest;
+        assert_eq!((digest, adopted.length, read.as_slice()), (Digest::of(b"content"), 7, &b"content"[..]));
+        assert!(store.blobs().list().is_empty(), "it has no name yet");
+        let taken = adopted.commit().unwrap();
         let (one, two) = (fs::metadata(&original).unwrap(), fs::metadata(store.blobs().path(&digest)).unwrap());
         match taken {
             Taken::Linked => assert_eq!((one.ino(), one.mode() & 0o777), (two.ino(), 0o444)),
@@ -151,7 +209,9 @@ mod tests {
             Taken::Cloned => assert_ne!(one.ino(), two.ino()),
             other => panic!("{other:?}"),
         }
-        assert_eq!(store.blobs().adopt(&original, false, &mut |_| true).unwrap().2, Taken::Present);
+        assert_eq!(take(&store, &original, false).unwrap(), (digest, Taken::Present));
+        assert!(store.blobs().is_unchanged(&digest), "what was read is known to be right");
+        assert_eq!(fs::read_dir(store.layout().blobs()).unwrap().count(), 1);
         assert!(store.blobs().list().len() == 1 && store.identities().contains(&(two.dev(), two.ino())));
 
         if taken == Taken::Linked {
@@ -170,6 +230,54 @@ mod tests {
     }
 
     #[test]
+    fn what_is_written_while_it_is_read_or_before_it_has_its_name_is_noticed() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(&folder.path().join("store")).unwrap();
+        let original = folder.path().join("model.gguf");
+        fs::write(&original, b"content").unwrap();
+        let mut writer = File::options().write(true).open(&original).unwrap();
+        let meanwhile = store.blobs().adopt(&original, false, &mut |_| writer.write_all(b"CONTENT").is_ok());
+        match meanwhile {
+            Ok(adopted) => assert_eq!((adopted.taken, adopted.digest), (Taken::Cloned, Digest::of(b"content"))),
+            Err(error) => assert!(error.to_string().ends_with("it was written to meanwhile"), "{error}"),
+        }
+        assert!(fs::read_dir(store.layout().blobs()).unwrap().next().is_none());
+
+        fs::write(&original, b"content").unwrap();
+        let mut writer = File::options().write(true).open(&original).unwrap();
+        let adopted = store.blobs().adopt(&original, false, &mut |_| true).unwrap();
+        writer.write_all(b"CONTENT").unwrap();
+        let (digest, length) = (adopted.digest, adopted.length);
+        let checked = match adopted.commit().unwrap() {
+            Taken::Linked => store.blobs().check(&digest, length).is_err_and(|error| is_damage(&error)),
+            _ => store.blobs().check(&digest, length).is_ok(),
+        };
+        assert!(checked);
+    }
+
+    #[test]
+    fn many_at_once_leave_one_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(&folder.path().join("store")).unwrap();
+        let original = folder.path().join("model.gguf");
+        fs::write(&original, b"content").unwrap();
+        let at_once = std::sync::Barrier::new(8);
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| {
+                    for _ in 0..50 {
+                        at_once.wait();
+                        take(&store, &original, false).unwrap();
+                        at_once.wait();
+                        store.blobs().remove(&Digest::of(b"content")).unwrap();
+                    }
+                });
+            }
+        });
+        assert_eq!(fs::read_dir(store.layout().blobs()).unwrap().count(), 0, "nothing is left behind");
+    }
+
+    #[test]
     fn another_file_system_takes_a_copy_that_was_asked_for() {
         let folder = tempfile::tempdir().unwrap();
         let Some(other) = ["/dev/shm", "/run", "/tmp"].into_iter().find_map(|place| {
@@ -183,11 +291,11 @@ mod tests {
         let original = other.path().join("model.gguf");
         fs::write(&original, b"content").unwrap();
         let store = Store::open(folder.path()).unwrap();
-        let refused = store.blobs().adopt(&original, false, &mut |_| true).unwrap_err();
+        let refused = take(&store, &original, false).unwrap_err();
         assert!(refused.to_string().contains("without a copy"), "{refused}");
         assert!(fs::read_dir(store.layout().blobs()).unwrap().next().is_none());
-        let (digest, _, taken) = store.blobs().adopt(&original, true, &mut |_| true).unwrap();
-        assert_eq!((digest, taken), (Digest::of(b"content"), Taken::Copied));
+        assert_eq!(take(&store, &original, true).unwrap(), (Digest::of(b"content"), Taken::Copied));
+        assert_eq!(fs::read_dir(store.layout().blobs()).unwrap().count(), 1);
         assert_eq!(fs::metadata(&original).unwrap().mode() & 0o222, 0o200, "the original is left as it is");
     }
 
@@ -199,7 +307,7 @@ mod tests {
         let mode = rustix::fs::Mode::from_raw_mode(0o644);
         rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, mode, 0).unwrap();
         for bad in [fifo.as_path(), folder.path(), &folder.path().join("nothing")] {
-            assert!(store.blobs().adopt(bad, true, &mut |_| true).is_err(), "{}", bad.display());
+            assert!(take(&store, bad, true).is_err(), "{}", bad.display());
         }
         let file = folder.path().join("file");
         fs::write(&file, b"x").unwrap();

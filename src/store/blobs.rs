@@ -150,7 +150,7 @@ impl Blobs {
         let Ok(file) = self.open(digest) else { return };
         if file.set_modified(SystemTime::now()).is_ok()
             && unchanged
-            && let Ok(stamp) = file.metadata().and_then(|seen| Stamp::of(&seen))
+            && let Ok(stamp) = Stamp::of_file(&file)
         {
             self.record(digest, stamp);
         }
@@ -179,11 +179,13 @@ impl Blobs {
     }
 
     /// Gives a finished file its place: sync, read-only, rename, sync the folder. After an error of a sync the file's
-    /// content is not to be trusted any more, so the caller drops it.
+    /// content is not to be trusted any more, so the caller drops it. `read_at` tells what a file that others can write to was
+    /// like when it was read.
     pub(super) fn publish(
         &self,
         file: &File,
         digest: &Digest,
+        read_at: Option<Stamp>,
         rename: impl FnOnce(&Path) -> io::Result<()>,
     ) -> Result<(), StoreError> {
         let path = self.layout.blob(digest);
@@ -191,7 +193,7 @@ impl Blobs {
         file.set_permissions(Permissions::from_mode(READ_ONLY)).map_err(StoreError::io("protect", &path))?;
         rename(&path).map_err(StoreError::io("rename to", &path))?;
         sync_folder(&self.layout.blobs())?;
-        if let Ok(stamp) = file.metadata().and_then(|seen| Stamp::of(&seen)) {
+        if let Some(stamp) = read_at.or_else(|| Stamp::of_file(file).ok()) {
             self.record(digest, stamp);
         }
         Ok(())
@@ -231,7 +233,7 @@ impl Ingest {
         }
         let size = file.as_file().metadata().map_err(StoreError::io("look at", file.path()))?.len();
         let (handle, path) = file.into_parts();
-        blobs.publish(&handle, &actual, |target| path.persist(target).map_err(|error| error.error))?;
+        blobs.publish(&handle, &actual, None, |target| path.persist(target).map_err(|error| error.error))?;
         Ok((actual, size))
     }
 }
@@ -259,7 +261,7 @@ impl IngestFile {
         let mut hash = Sha256::new();
         let size = io::copy(&mut file, &mut hash).map_err(StoreError::io("read", &path))?;
         let digest = Digest::from_bytes(hash.finalize().into());
-        blobs.publish(&file, &digest, |target| path.persist(target).map_err(|error| error.error))?;
+        blobs.publish(&file, &digest, None, |target| path.persist(target).map_err(|error| error.error))?;
         Ok((digest, size))
     }
 }
@@ -307,7 +309,7 @@ impl Partial {
     pub fn commit_as(self, actual: &Digest) -> Result<(), StoreError> {
         let journal = self.journal();
         let Self { file, path, blobs, .. } = self;
-        let published = blobs.publish(&file, actual, |target| fs::rename(&path, target));
+        let published = blobs.publish(&file, actual, None, |target| fs::rename(&path, target));
         if published.is_err() {
             fs::remove_file(&path).ok();
         }

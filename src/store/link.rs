@@ -7,14 +7,10 @@ use std::fs::{self, File, Permissions};
 use std::io;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::Path;
-use std::time::SystemTime;
 
 use tempfile::{NamedTempFile, TempPath};
 
-use super::StoreError;
-use super::blobs::{Blobs, READ_ONLY};
-use super::layout::sync_folder;
-use crate::types::Digest;
+use super::blobs::READ_ONLY;
 
 /// How two names came to have one content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,11 +47,7 @@ pub fn share(source: &File, from: &Path, to: &Path, may_copy: bool) -> io::Resul
     if let Ok(link) = second_name(from, &seen, folder) {
         // Another file may bear the name by now.
         if fs::symlink_metadata(&link).is_ok_and(|linked| is_same(&linked, &seen)) {
-            let name = link.to_path_buf();
-            link.persist(to).map_err(|error| error.error)?;
-            // A rename between two names of one file, when another was quicker, does nothing and leaves both.
-            fs::remove_file(name).ok();
-            return Ok(Shared::File);
+            return rename(link, to).map(|()| Shared::File);
         }
     }
     if !may_copy {
@@ -66,12 +58,21 @@ pub fn share(source: &File, from: &Path, to: &Path, may_copy: bool) -> io::Resul
     finish(fresh).map(|()| Shared::Copied)
 }
 
-fn is_same(one: &fs::Metadata, other: &fs::Metadata) -> bool {
+/// Gives a file its name in place of its temporary one.
+pub(super) fn rename(from: TempPath, to: &Path) -> io::Result<()> {
+    let temporary = from.to_path_buf();
+    from.persist(to).map_err(|error| error.error)?;
+    // A rename between two names of one file, when another was quicker, does nothing and leaves both.
+    fs::remove_file(temporary).ok();
+    Ok(())
+}
+
+pub(super) fn is_same(one: &fs::Metadata, other: &fs::Metadata) -> bool {
     (one.dev(), one.ino()) == (other.dev(), other.ino())
 }
 
 /// Files that are swept when nobody finishes them.
-fn names() -> tempfile::Builder<'static, 'static> {
+pub(super) fn names() -> tempfile::Builder<'static, 'static> {
     let mut names = tempfile::Builder::new();
     names.prefix("ingest-").suffix(".incomplete");
     names
@@ -96,90 +97,43 @@ pub(super) fn second_name(source: &Path, seen: &fs::Metadata, folder: &Path) -> 
     if seen.uid() != rustix::process::geteuid().as_raw() {
         return Err(io::Error::new(io::ErrorKind::PermissionDenied, "it belongs to another user"));
     }
-    let link = names().make_in(folder, |path| fs::hard_link(source, path))?.into_temp_path();
-    // An old file is new here: what nobody uses goes by its age.
-    File::open(&link)?.set_modified(SystemTime::now()).ok();
-    Ok(link)
-}
-
-impl Blobs {
-    /// Takes in a file from elsewhere on this machine, which stays where it is; a hard link makes it read-only there as
-    /// well. `digest` is what the caller's hashing of all of `file` gave.
-    ///
-    /// # Errors
-    /// [`StoreError::DigestMismatch`] when a copy turns out to be something else; a file that cannot be linked or written.
-    pub fn link_in(&self, file: &File, path: &Path, digest: &Digest) -> Result<Shared, StoreError> {
-        let length = file.metadata().map_err(StoreError::io("look at", path))?.len();
-        if self.settle(digest, Some(length))? {
-            self.touch(digest);
-            return Ok(Shared::Already);
-        }
-        let place = self.layout().blob(digest);
-        // Whoever wrote it may not have made it last.
-        file.sync_all().map_err(StoreError::io("sync", path))?;
-        let shared = share(file, path, &place, false).map_err(StoreError::io("link", &place))?;
-        match shared {
-            Shared::Not => {
-                let mut ingest = self.ingest()?;
-                let mut file = File::open(path).map_err(StoreError::io("open", path))?;
-                io::copy(&mut file, &mut ingest).map_err(StoreError::io("copy", path))?;
-                return ingest.commit(Some(digest)).map(|_| Shared::Copied);
-            }
-            Shared::File => {
-                let protect = file.set_permissions(Permissions::from_mode(READ_ONLY));
-                protect.map_err(StoreError::io("protect", &place))?;
-            }
-            Shared::Already | Shared::Blocks | Shared::Copied => {}
-        }
-        place.parent().map_or(Ok(()), sync_folder)?;
-        Ok(shared)
-    }
+    Ok(names().make_in(folder, |path| fs::hard_link(source, path))?.into_temp_path())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::Store;
 
     #[test]
-    fn a_file_is_taken_in_and_given_out_without_a_copy() {
+    fn a_file_gets_another_name_without_a_copy_and_each_outlives_the_other() {
         let folder = tempfile::tempdir().unwrap();
-        let store = Store::open(&folder.path().join("models")).unwrap();
-        let (path, out) = (folder.path().join("file"), folder.path().join("out"));
-        fs::write(&path, b"hello").unwrap();
-        let digest = Digest::of(b"hello");
-        let shared = store.blobs().link_in(&File::open(&path).unwrap(), &path, &digest).unwrap();
+        let (from, to) = (folder.path().join("from"), folder.path().join("to"));
+        fs::write(&from, b"hello").unwrap();
+        fs::write(&to, b"other").unwrap();
+        let source = File::open(&from).unwrap();
+        let long_ago = std::time::SystemTime::UNIX_EPOCH;
+        source.set_modified(long_ago).unwrap();
+        let shared = share(&source, &from, &to, false).unwrap();
         assert!(matches!(shared, Shared::Blocks | Shared::File), "{shared:?}: one file system needs no copy");
-        let blob = store.blobs().path(&digest);
-        let mode = fs::symlink_metadata(&blob).unwrap().mode() & 0o777;
-        assert_eq!((fs::read(&blob).unwrap().as_slice(), mode), (&b"hello"[..], READ_ONLY));
-
-        fs::write(&out, b"other").unwrap();
-        let source = File::open(&blob).unwrap();
-        assert_eq!(share(&source, &blob, &out, false).unwrap(), shared);
         let again = if shared == Shared::File { Shared::Already } else { shared };
-        assert_eq!(share(&source, &blob, &out, false).unwrap(), again);
-        store.blobs().remove(&digest).unwrap();
-        assert_eq!([&out, &path].map(|path| fs::read(path).unwrap()), [b"hello", b"hello"]);
-        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 3, "nothing else is left");
+        assert_eq!(share(&source, &from, &to, false).unwrap(), again);
+        assert_eq!(source.metadata().unwrap().modified().unwrap(), long_ago, "a blob that is shared stays known");
+        fs::remove_file(&from).unwrap();
+        assert_eq!(fs::read(&to).unwrap(), b"hello");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "nothing else is left");
     }
 
     #[test]
-    fn what_bears_the_name_by_now_is_not_taken_for_what_was_hashed() {
+    fn what_bears_the_name_by_now_is_not_taken_for_what_was_opened() {
         let folder = tempfile::tempdir().unwrap();
-        let store = Store::open(&folder.path().join("models")).unwrap();
-        let path = folder.path().join("file");
-        fs::write(&path, b"hello").unwrap();
-        let hashed = File::open(&path).unwrap();
-        fs::remove_file(&path).unwrap();
-        fs::write(&path, b"other").unwrap();
-        let digest = Digest::of(b"hello");
-        match store.blobs().link_in(&hashed, &path, &digest) {
-            Ok(Shared::Blocks) => assert_eq!(store.blobs().read(&digest, 5).unwrap(), b"hello"),
-            other => {
-                assert!(matches!(other, Err(StoreError::DigestMismatch { .. })), "{other:?}");
-                assert_eq!(fs::read_dir(store.layout().blobs()).unwrap().count(), 0);
-            }
+        let (from, to) = (folder.path().join("from"), folder.path().join("to"));
+        fs::write(&from, b"hello").unwrap();
+        let source = File::open(&from).unwrap();
+        fs::remove_file(&from).unwrap();
+        fs::write(&from, b"other").unwrap();
+        match share(&source, &from, &to, false).unwrap() {
+            Shared::Blocks => assert_eq!(fs::read(&to).unwrap(), b"hello"),
+            shared => assert_eq!((shared, fs::read_dir(folder.path()).unwrap().count()), (Shared::Not, 1)),
         }
     }
 

@@ -31,7 +31,7 @@ mod tags;
 mod verify;
 mod view;
 
-pub use adopt::Taken;
+pub use adopt::{Adopted, Taken};
 pub use blobs::{Blobs, Ingest, IngestFile, Partial};
 pub use config::ModelConfig;
 pub use details::{Capability, ModelDetails};

@@ -32,6 +32,8 @@ pub(super) struct Found {
     seen: Arc<Mutex<HashMap<Digest, Seen>>>,
     /// Held while a blob is read on behalf of a request, so that many requests for it read it once.
     reading: Arc<Mutex<()>>,
+    /// Held while a file from elsewhere is read.
+    pub(super) adopting: Arc<Mutex<()>>,
 }
 
 impl Found {
@@ -141,9 +143,7 @@ impl Blobs {
     pub(super) fn read_through(&self, digest: &Digest, tell: &mut Tell<'_>) -> Result<u64, StoreError> {
         let path = self.path(digest);
         let mut file = self.open(digest)?;
-        let look =
-            |file: &File| file.metadata().and_then(|seen| Stamp::of(&seen)).map_err(StoreError::io("look at", &path));
-        let stamp = look(&file)?;
+        let stamp = Stamp::of_file(&file).map_err(StoreError::io("look at", &path))?;
         let (mut hash, mut buffer, mut length) = (Sha256::new(), vec![0; BUFFER], 0);
         loop {
             match file.read(&mut buffer).map_err(StoreError::io("read", &path))? {

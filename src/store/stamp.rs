@@ -1,6 +1,6 @@
 //! What tells one state of a file from another, without reading it.
 
-use std::fs::Metadata;
+use std::fs::{File, Metadata};
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::time::{Duration, SystemTime};
@@ -16,6 +16,10 @@ pub(super) struct Stamp {
 impl Stamp {
     pub(super) fn of(seen: &Metadata) -> io::Result<Self> {
         Ok(Self { inode: seen.ino(), length: seen.len(), modified: seen.modified()? })
+    }
+
+    pub(super) fn of_file(file: &File) -> io::Result<Self> {
+        Self::of(&file.metadata()?)
     }
 
     /// One line.
@@ -41,7 +45,7 @@ mod tests {
     #[test]
     fn is_read_as_it_was_written() {
         let file = tempfile::NamedTempFile::new().unwrap();
-        let stamp = Stamp::of(&file.as_file().metadata().unwrap()).unwrap();
+        let stamp = Stamp::of_file(file.as_file()).unwrap();
         let text = stamp.to_text();
         assert_eq!(Stamp::parse(&text), Some(stamp));
         for bad in [&text[..text.len() - 1], "", "1 2 3\n", "1 2 3 1000000000\n", "1 2 18446744073709551615 0\n"] {

@@ -7,16 +7,13 @@ use std::path::Path;
 
 use serde::Deserialize;
 use sha1::Digest as _;
-use sha2::Sha256;
 
 use super::super::huggingface::Listed;
 use super::super::transfer::{GitHash, Proof, Wanted};
 use super::CachedRepository;
-use crate::store::{Shared, Store, StoreError, is_clean_path};
+use crate::store::{Store, StoreError, Taken, is_clean_path};
 use crate::types::Digest;
 
-/// Bytes that are hashed in one go.
-const CHUNK: usize = 1 << 20;
 /// Files and folders of a snapshot that are looked at, and how deep.
 const MOST_FILES: usize = 20_000;
 const DEEPEST: usize = 8;
@@ -40,41 +37,30 @@ pub(in super::super) fn take_in(store: &Store, path: &Path, wanted: &Wanted) -> 
     if !seen.is_file() || seen.len() != wanted.size {
         return Ok(Found::Wrong);
     }
-    // A hard link to a symbolic one would not be to the file.
-    let Ok(path) = fs::canonicalize(path) else { return Ok(Found::Absent) };
-    let Ok(file) = File::open(&path) else { return Ok(Found::Absent) };
-    let (mut sha256, mut git) = (Sha256::new(), GitHash::begin(wanted.size));
-    let is_git = matches!(wanted.proof, Proof::Git(_));
-    let mut chunk = vec![0; CHUNK];
-    loop {
-        let read = (&file).read(&mut chunk).map_err(StoreError::io("read", &path))?;
-        if read == 0 {
-            break;
-        }
-        sha256.update(&chunk[..read]);
-        if is_git {
-            git.update(&chunk[..read]);
-        }
+    if File::open(path).is_err() {
+        return Ok(Found::Absent);
     }
-    let digest = Digest::from_bytes(sha256.finalize().into());
+    let mut git = GitHash::begin(wanted.size);
+    let is_git = matches!(wanted.proof, Proof::Git(_));
+    let adopted = store.blobs().adopt(path, true, &mut |bytes| {
+        if is_git {
+            git.update(bytes);
+        }
+        true
+    })?;
+    let digest = adopted.digest;
     let right = match wanted.proof {
         Proof::Sha256 => digest == wanted.key,
         Proof::Git(hash) => hash == GitHash(git.finalize().into()),
-        Proof::Nothing { .. } => true,
+        Proof::Nothing { .. } => adopted.length == wanted.size,
     };
     if !right {
         return Ok(Found::Wrong);
     }
-    match store.blobs().link_in(&file, &path, &digest) {
-        Ok(shared) => {
-            if shared == Shared::Copied {
-                tracing::info!(path = %path.display(), bytes = wanted.size, "copied: the cache and the store share no files");
-            }
-            Ok(Found::Taken(digest))
-        }
-        Err(StoreError::DigestMismatch { .. }) => Ok(Found::Wrong),
-        Err(error) => Err(error),
+    if adopted.commit()? == Taken::Copied {
+        tracing::info!(path = %path.display(), bytes = wanted.size, "copied: the cache and the store share no files");
     }
+    Ok(Found::Taken(digest))
 }
 
 /// The list of a commit's files that the hub's own tools keep since their version 2.

@@ -2,20 +2,20 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::os::unix::fs::{MetadataExt as _, symlink};
+use std::os::unix::fs::{FileExt as _, MetadataExt as _, symlink};
 use std::path::{Path, PathBuf};
 
 use axum::body::Bytes;
 use serde_json::json;
 
 use super::super::SourceKind;
-use super::super::hub_cache::{HubCache, Share, SharedFile};
+use super::super::hub_cache::{Found, HubCache, Share, SharedFile, take_in};
 use super::super::repository::Repository;
 use super::super::transfer::{GitHash, Wanted};
 use super::direct::tiny;
 use super::hub::{COMMIT, Hub, LFS, oid, pull, sharded};
 use super::{Bench, collect, only_forward};
-use crate::store::{MediaType, Shared, share};
+use crate::store::{MediaType, Shared, StoreError, share};
 use crate::types::{Digest, ModelName};
 
 const SECOND: &str = "model-00002-of-00002.safetensors";
@@ -132,6 +132,26 @@ async fn what_other_tools_have_fetched_is_not_fetched_again() {
     for path in ["tokenizer.json", "config.json", SECOND] {
         assert!(fs::read(blob(path)).unwrap() == content.listed[path][..], "{path} is right there by now");
     }
+}
+
+#[test]
+fn what_others_write_into_a_file_that_was_taken_in_is_found() {
+    let bench = bench("http://127.0.0.1:1", Path::new("/nowhere"), true);
+    let path = bench.folder.path().join("file");
+    fs::write(&path, b"content").unwrap();
+    let writer = fs::File::options().write(true).open(&path).unwrap();
+    let wanted = Wanted::digest(Digest::of(b"content"), 7);
+    assert_eq!(take_in(bench.store(), &path, &wanted).unwrap(), Found::Taken(wanted.key));
+    writer.write_at(b"C", 0).unwrap();
+    let found = bench.store().blobs().check(&wanted.key, 7);
+    match fs::read(bench.store().blobs().path(&wanted.key)).unwrap().as_slice() {
+        // Blocks are shared until one of the two is written to.
+        b"content" => found.unwrap(),
+        _ => assert!(matches!(found, Err(StoreError::Damaged { .. })), "{found:?}"),
+    }
+    fs::remove_file(&path).unwrap();
+    fs::write(&path, b"another").unwrap();
+    assert_eq!(take_in(bench.store(), &path, &wanted).unwrap(), Found::Wrong);
 }
 
 #[tokio::test]
