@@ -70,8 +70,12 @@ impl Df {
 
 fn describe(room: &Value) -> String {
     let row = |model: &Value| {
-        let missing = model["missing"].as_u64().map(|count| format!("{count} blobs are missing")).unwrap_or_default();
-        vec![model["name"].as_str().unwrap_or_default().to_owned(), size(&model["size"]), size(&model["own"]), missing]
+        let elsewhere = model["elsewhere"].as_u64().filter(|bytes| *bytes > 0);
+        let elsewhere = elsewhere.map(|bytes| format!("{} in other stores", words::bytes(bytes)));
+        let missing = model["missing"].as_u64().map(|count| format!("{count} blobs are missing"));
+        let notes: Vec<_> = elsewhere.into_iter().chain(missing).collect();
+        let name = model["name"].as_str().unwrap_or_default().to_owned();
+        vec![name, size(&model["size"]), size(&model["own"]), notes.join(", ")]
     };
     let rows: Vec<_> = list(&room["models"]).iter().map(row).collect();
     let mut text = table(&["NAME", "SIZE", "ITS OWN", ""], &rows);
@@ -87,6 +91,9 @@ fn describe(room: &Value) -> String {
         size(&room["linked"]),
         words::bytes(loose)
     );
+    if room["elsewhere"].as_u64().is_some_and(|bytes| bytes > 0) {
+        text += &format!("in other stores, and taking no room here, {}\n", size(&room["elsewhere"]));
+    }
     if let Some(why) = room["unsure"].as_str() {
         text += &format!("unused blobs are not listed: {why}\n");
     }
@@ -165,15 +172,20 @@ mod tests {
     #[test]
     fn what_takes_the_room() {
         let room = json!({
-            "models": [{"name": "tiny:latest", "size": 7_100_000, "own": 100_000, "missing": 2}],
-            "used": 7_100_000, "shared": 7_000_000, "linked": 0,
+            "models": [
+                {"name": "tiny:latest", "size": 7_100_000, "own": 100_000, "elsewhere": 0, "missing": 2},
+                {"name": "copy:latest", "size": 100_000, "own": 0, "elsewhere": 3_000_000},
+            ],
+            "used": 7_100_000, "shared": 7_000_000, "linked": 0, "elsewhere": 3_000_000,
             "loose": [{"kind": "partial", "digest": "sha256:0123456789abcdef", "size": 5_000, "modified_at": "", "held": true}],
             "disk": {"size": 1_000_000_000, "free": 500_000_000},
         });
         let text = describe(&room);
         let words: Vec<Vec<&str>> = text.lines().map(|line| line.split_whitespace().collect()).collect();
         assert_eq!(words[1].join(" "), "tiny:latest 7.1 MB 100 KB 2 blobs are missing");
-        assert_eq!(words[4].join(" "), "partial 0123456789ab 5 KB - in use");
-        assert!(text.ends_with("no model's 5 KB\ndisk 1 GB, 500 MB free\n"), "{text}");
+        assert_eq!(words[2].join(" "), "copy:latest 100 KB 0 B 3 MB in other stores");
+        assert_eq!(words[5].join(" "), "partial 0123456789ab 5 KB - in use");
+        assert!(text.contains("no model's 5 KB\nin other stores, and taking no room here, 3 MB\ndisk"), "{text}");
+        assert!(text.ends_with("\ndisk 1 GB, 500 MB free\n"), "{text}");
     }
 }

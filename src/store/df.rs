@@ -12,10 +12,12 @@ use crate::types::{Digest, ModelName};
 pub struct ModelUsage {
     pub name: ModelName,
     pub digest: Digest,
-    /// Bytes of its blobs on the disk, each counted once.
+    /// Bytes of its blobs in this store, each counted once.
     pub size: u64,
     /// Bytes that would be free without it.
     pub own: u64,
+    /// Bytes of its blobs that are in other stores, which are only read.
+    pub elsewhere: u64,
     /// Blobs that its manifest names and that are not there.
     pub missing: usize,
 }
@@ -24,12 +26,14 @@ pub struct ModelUsage {
 pub struct Usage {
     /// The largest first.
     pub models: Vec<ModelUsage>,
-    /// Bytes of all blobs that manifests name.
+    /// Bytes of all blobs of this store that its manifests name.
     pub used: u64,
     /// Of these, bytes that several names share.
     pub shared: u64,
     /// Of these, bytes of files that have another name outside of the store.
     pub linked: u64,
+    /// Bytes of blobs that its manifests name and that are in other stores.
+    pub elsewhere: u64,
     pub loose: Vec<Loose>,
     /// Why unused blobs cannot be told.
     pub unsure: Option<&'static str>,
@@ -51,25 +55,32 @@ impl Store {
             named(&tag.manifest).into_iter().for_each(|digest| *uses.entry(digest).or_default() += 1);
         }
         let mut usage = Usage::default();
-        let mut sizes: HashMap<Digest, Option<u64>> = HashMap::new();
+        // Of each blob that is there: its bytes here, and those elsewhere.
+        let mut sizes: HashMap<Digest, (u64, u64)> = HashMap::new();
         for (digest, count) in &uses {
-            let size = self.blobs().size(digest);
-            sizes.insert(*digest, size);
-            let size = size.filter(|_| self.blobs().is_own(digest));
-            usage.used += size.unwrap_or(0);
-            usage.shared += size.filter(|_| *count > 1).unwrap_or(0);
-            let linked = fs::metadata(self.blobs().path(digest)).is_ok_and(|seen| seen.nlink() > 1);
-            usage.linked += size.filter(|_| linked).unwrap_or(0);
+            let Some(size) = self.blobs().size(digest) else { continue };
+            if !self.blobs().is_own(digest) {
+                sizes.insert(*digest, (0, size));
+                usage.elsewhere += size;
+                continue;
+            }
+            sizes.insert(*digest, (size, 0));
+            usage.used += size;
+            if *count > 1 {
+                usage.shared += size;
+            }
+            if fs::metadata(self.blobs().path(digest)).is_ok_and(|seen| seen.nlink() > 1) {
+                usage.linked += size;
+            }
         }
         let model = |tag: super::Tag| {
             let blobs = named(&tag.manifest);
-            let sum = |keep: &dyn Fn(&Digest) -> bool| {
-                blobs.iter().filter(|digest| keep(digest)).filter_map(|digest| sizes[digest]).sum()
-            };
+            let there = || blobs.iter().filter_map(|digest| Some((digest, sizes.get(digest)?)));
             ModelUsage {
-                size: sum(&|_| true),
-                own: sum(&|digest| uses[digest] == 1),
-                missing: blobs.iter().filter(|digest| sizes[digest].is_none()).count(),
+                size: there().map(|(_, (here, _))| here).sum(),
+                own: there().filter(|(digest, _)| uses[digest] == 1).map(|(_, (here, _))| here).sum(),
+                elsewhere: there().map(|(_, (_, elsewhere))| elsewhere).sum(),
+                missing: blobs.len() - there().count(),
                 name: tag.name,
                 digest: tag.digest,
             }

@@ -12,6 +12,7 @@ pub struct Room {
     pub used: u64,
     pub shared: u64,
     pub linked: u64,
+    pub elsewhere: u64,
     pub loose: Vec<LooseFile>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unsure: Option<&'static str>,
@@ -25,6 +26,7 @@ pub struct ModelRoom {
     pub digest: String,
     pub size: u64,
     pub own: u64,
+    pub elsewhere: u64,
     #[serde(skip_serializing_if = "is_none")]
     pub missing: usize,
 }

@@ -21,6 +21,7 @@ pub async fn df(State(state): State<AppState>) -> Result<Response, OllamaError> 
         digest: model.digest.hex(),
         size: model.size,
         own: model.own,
+        elsewhere: model.elsewhere,
         missing: model.missing,
     };
     Ok(json(&Room {
@@ -28,6 +29,7 @@ pub async fn df(State(state): State<AppState>) -> Result<Response, OllamaError> 
         used: usage.used,
         shared: usage.shared,
         linked: usage.linked,
+        elsewhere: usage.elsewhere,
         loose: usage.loose.iter().map(loose).collect(),
         unsure: usage.unsure,
         disk: usage.disk.map(|(size, free)| Disk { size, free }),
