@@ -10,6 +10,7 @@ use super::{CreateError, CreateEvent, CreateFile, CreateRequest, create};
 use crate::gguf::{Gguf, GgufError};
 use crate::store::{Pin, Store, Taken};
 use crate::types::ModelName;
+use crate::types::file_name::{Part, gguf_stem, model_stem};
 use crate::types::name::legal_part;
 
 /// Folders below a place that is searched.
@@ -90,36 +91,23 @@ fn file_name(path: &Path) -> String {
 
 fn name_of(file: &Path) -> Result<ModelName, CreateError> {
     let name = file_name(file);
-    let stem = stem(&name).ok_or(CreateError::UnknownType)?;
-    let stem = shard(stem).map_or(stem, |(stem, ..)| stem);
-    ModelName::parse(&legal_part(stem)).map_err(|_| CreateError::InvalidName)
-}
-
-/// The name without `.gguf`.
-fn stem(name: &str) -> Option<&str> {
-    let (stem, ending) = name.rsplit_once('.')?;
-    ending.eq_ignore_ascii_case("gguf").then_some(stem)
-}
-
-/// Of `model-00002-of-00003`: `model`, 2 and 3.
-fn shard(stem: &str) -> Option<(&str, u32, u32)> {
-    let (rest, count) = stem.rsplit_once("-of-")?;
-    let (model, number) = rest.rsplit_once('-')?;
-    let five = |text: &str| text.len() == 5 && text.bytes().all(|byte| byte.is_ascii_digit());
-    if !five(number) || !five(count) {
-        return None;
-    }
-    Some((model, number.parse().ok()?, count.parse().ok()?))
+    let stem = gguf_stem(&name).ok_or(CreateError::UnknownType)?;
+    ModelName::parse(&legal_part(model_stem(stem))).map_err(|_| CreateError::InvalidName)
 }
 
 /// All parts of a split model, whichever was named.
 fn parts(file: &Path) -> Vec<PathBuf> {
     let name = file_name(file);
-    let Some((model, _, count)) = stem(&name).and_then(shard).filter(|(.., count)| (1..=1000).contains(count)) else {
+    let Some((named, ending)) = part(&name) else {
         return vec![file.to_owned()];
     };
-    let ending = &name[name.len() - ".gguf".len()..];
-    (1..=count).map(|number| file.with_file_name(format!("{model}-{number:05}-of-{count:05}{ending}"))).collect()
+    named.all().map(|part| file.with_file_name(format!("{part}{ending}"))).collect()
+}
+
+/// Which part a GGUF file is, and how its name ends.
+fn part(name: &str) -> Option<(Part<'_>, &str)> {
+    let stem = gguf_stem(name)?;
+    Some((Part::parse(stem)?, &name[stem.len()..]))
 }
 
 /// A GGUF file somewhere on this machine; of a split model, its first part.
@@ -144,13 +132,12 @@ pub fn scan(store: &Store, folders: &[PathBuf]) -> Vec<LooseGguf> {
     let mut list: Vec<LooseGguf> = Vec::new();
     for (path, (size, identity)) in found {
         let name = file_name(&path);
-        let part = stem(&name).and_then(shard);
         if !seen.insert(identity) {
             continue;
         }
-        let first = part.filter(|(_, number, _)| *number > 1).map(|(model, _, count)| {
-            let ending = &name[name.len() - ".gguf".len()..];
-            path.with_file_name(format!("{model}-00001-of-{count:05}{ending}"))
+        let first = part(&name).filter(|(part, _)| part.number > 1).map(|(part, ending)| {
+            let first = Part { number: 1, ..part };
+            path.with_file_name(format!("{first}{ending}"))
         });
         match first.and_then(|first| list.iter_mut().find(|listed| listed.path == first)) {
             Some(whole) => {
@@ -178,7 +165,7 @@ fn walk(folder: &Path, depth: usize, looked: &mut usize, found: &mut Walked) {
             if depth > 0 {
                 walk(&path, depth - 1, looked, found);
             }
-        } else if stem(&file_name(&path)).is_some()
+        } else if gguf_stem(&file_name(&path)).is_some()
             && let Ok(seen) = fs::metadata(&path)
             && seen.is_file()
         {
@@ -202,7 +189,9 @@ mod tests {
         assert!(name_of(Path::new("model.safetensors")).is_err());
         let names: Vec<_> = parts(Path::new("/x/big-00002-of-00003.gguf")).iter().map(|path| file_name(path)).collect();
         assert_eq!(names, ["big-00001-of-00003.gguf", "big-00002-of-00003.gguf", "big-00003-of-00003.gguf"]);
-        assert_eq!(parts(Path::new("big-2-of-3.gguf")).len(), 1);
+        for whole in ["big-2-of-3.gguf", "big-00003-of-00002.gguf", "big-00001-of-01000.gguf"] {
+            assert_eq!(parts(Path::new(whole)), [Path::new(whole)], "as a pull reads it");
+        }
     }
 
     #[test]

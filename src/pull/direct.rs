@@ -13,8 +13,9 @@ use super::repository::{HubFile, Repository};
 use super::site::{Answer, Site, SiteFile};
 use super::source::{SourceError, legal_part};
 use super::transfer::{Wanted, content_range, strong_etag};
-use super::{PullError, PullEvent, Puller, hub, pick};
+use super::{PullError, PullEvent, Puller, hub};
 use crate::create::CreateError;
+use crate::types::file_name::{Part, gguf_stem, model_stem};
 use crate::types::{Digest, ModelName};
 
 const MAGIC: &[u8] = b"GGUF";
@@ -43,7 +44,7 @@ impl Address {
         if !url.username().is_empty() || url.password().is_some() {
             return Err(SourceError::Address("it has a password in it"));
         }
-        if !url.path_segments().and_then(|mut parts| parts.next_back()).is_some_and(is_gguf) {
+        if url.path_segments().and_then(|mut parts| gguf_stem(parts.next_back()?)).is_none() {
             return Err(SourceError::Address("it is not that of a .gguf file"));
         }
         url.set_fragment(None);
@@ -70,30 +71,25 @@ impl Address {
     /// The file's name without its ending, as far as names allow.
     pub(super) fn name(&self) -> ModelName {
         let file = self.file_name();
-        let stem = &file[..file.len() - ".gguf".len()];
-        let stem = pick::shard(stem).map_or(stem, |(stem, ..)| stem);
+        let stem = model_stem(gguf_stem(file).unwrap_or(file));
         ModelName::parse(&legal_part(stem)).expect("a legal part is a name: a bug")
     }
 
     /// One address for each part of a split model, whichever of them was named.
     fn parts(&self) -> Vec<Url> {
         let file = self.file_name();
-        let Some((stem, _, count)) = pick::shard(&file[..file.len() - ".gguf".len()]) else {
+        let stem = gguf_stem(file).unwrap_or(file);
+        let Some(named) = Part::parse(stem) else {
             return vec![self.url.clone()];
         };
-        let part = |number: u32| {
+        let (folder, ending) = (&self.url.path()[..self.url.path().len() - file.len()], &file[stem.len()..]);
+        let address = |part: Part<'_>| {
             let mut url = self.url.clone();
-            let folder = &self.url.path()[..self.url.path().len() - file.len()];
-            let ending = &file[file.len() - ".gguf".len()..];
-            url.set_path(&format!("{folder}{stem}-{number:05}-of-{count:05}{ending}"));
+            url.set_path(&format!("{folder}{part}{ending}"));
             url
         };
-        (1..=count).map(part).collect()
+        named.all().map(address).collect()
     }
-}
-
-pub(super) fn is_gguf(path: &str) -> bool {
-    path.len() > 5 && path.as_bytes()[path.len() - 5..].eq_ignore_ascii_case(b".gguf")
 }
 
 impl Puller {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::PullError;
-use super::direct::is_gguf;
+use crate::types::file_name::{Part, gguf_stem, model_stem};
 
 /// Tried in this order when nobody says which: the hub's own choice first, then the sizes next to it.
 const USUAL: [&str; 24] = [
@@ -12,8 +12,6 @@ const USUAL: [&str; 24] = [
 ];
 /// What stands beside safetensors.
 const BESIDE: [&str; 4] = [".json", ".jinja", ".model", ".txt"];
-/// Of a split model nobody has more parts than this.
-const MOST_PARTS: u32 = 999;
 /// Says which weights are in which file.
 pub(super) const INDEX: &str = "model.safetensors.index.json";
 const WHOLE: &str = "model.safetensors";
@@ -25,7 +23,7 @@ pub(super) fn pick<'a>(
     indexed: Option<&BTreeSet<String>>,
 ) -> Result<Vec<&'a str>, PullError> {
     let has_safetensors = paths.iter().any(|path| is_root(path) && path.ends_with(".safetensors"));
-    let has_gguf = paths.iter().any(|path| is_gguf(path));
+    let has_gguf = paths.iter().any(|path| gguf_stem(path).is_some());
     match (has_safetensors && paths.contains(&"config.json"), has_gguf, quant) {
         (_, true, Some(_)) | (false, true, None) => gguf(paths, quant),
         (true, _, None) => safetensors(paths, indexed),
@@ -38,27 +36,17 @@ pub(super) fn pick<'a>(
 
 /// The file at `path`, and the other parts of the same model where it is one.
 pub(super) fn with_parts<'a>(paths: &[&'a str], path: &str) -> Result<Vec<&'a str>, PullError> {
-    let stem = |path: &'a str| if is_gguf(path) { &path[..path.len() - ".gguf".len()] } else { path };
+    let part = |path: &'a str| Part::parse(gguf_stem(path)?);
     let Some(named) = paths.iter().copied().find(|there| *there == path) else {
         return Err(PullError::Hub(format!("it has no file `{path}`")));
     };
-    let Some((of, _, count)) = shard(stem(named)) else { return Ok(vec![named]) };
-    let is_part = |path: &str| shard(path).is_some_and(|(stem, _, all)| stem == of && all == count);
-    let mut parts: Vec<&str> = paths.iter().copied().filter(|path| is_gguf(path) && is_part(stem(path))).collect();
+    let Some(of) = part(named) else { return Ok(vec![named]) };
+    let is_part = |path: &&'a str| part(path).is_some_and(|part| (part.model, part.count) == (of.model, of.count));
+    let mut parts: Vec<&str> = paths.iter().copied().filter(is_part).collect();
     parts.sort_unstable();
-    let numbers: Vec<_> = parts.iter().filter_map(|path| shard(stem(path))).collect();
-    whole(of, ".gguf", &numbers)?;
+    let numbers: Vec<_> = parts.iter().filter_map(|path| part(path)).collect();
+    whole(of.model, ".gguf", &numbers)?;
     Ok(parts)
-}
-
-/// `<stem>-00001-of-00003`: the stem, which part, and of how many.
-pub(super) fn shard(text: &str) -> Option<(&str, u32, u32)> {
-    let (rest, count) = text.rsplit_once("-of-")?;
-    let (stem, number) = rest.rsplit_once('-')?;
-    let read = |text: &str| (text.len() == 5).then(|| text.parse::<u32>().ok()).flatten();
-    let (number, count) = (read(number)?, read(count)?);
-    let sound = !stem.is_empty() && (1..=count).contains(&number) && count <= MOST_PARTS;
-    sound.then_some((stem, number, count))
 }
 
 fn is_root(path: &str) -> bool {
@@ -70,15 +58,15 @@ fn file_name(path: &str) -> &str {
 }
 
 fn gguf<'a>(paths: &[&'a str], quant: Option<&str>) -> Result<Vec<&'a str>, PullError> {
+    // Each with its name without the ending.
     let of_kind = |projectors: bool| {
-        let files = paths.iter().copied().filter(|path| is_gguf(path));
-        files.filter(move |path| file_name(path).to_ascii_lowercase().contains("mmproj") == projectors)
+        let files = paths.iter().copied().filter_map(|path| Some((path, gguf_stem(path)?)));
+        files.filter(move |(path, _)| file_name(path).to_ascii_lowercase().contains("mmproj") == projectors)
     };
     // By what they are called but for the number of the part: a model each.
     let mut models: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
-    for path in of_kind(false).filter(|path| !file_name(path).to_ascii_lowercase().contains("imatrix")) {
-        let stem = &path[..path.len() - ".gguf".len()];
-        models.entry(shard(stem).map_or(stem, |(stem, ..)| stem)).or_default().push(path);
+    for (path, stem) in of_kind(false).filter(|(path, _)| !file_name(path).to_ascii_lowercase().contains("imatrix")) {
+        models.entry(model_stem(stem)).or_default().push(path);
     }
     let of_quant = |quant: &str| models.keys().copied().filter(|stem| is_of(stem, quant)).min_by_key(|stem| stem.len());
     // A file may be named in full as well.
@@ -88,7 +76,7 @@ fn gguf<'a>(paths: &[&'a str], quant: Option<&str>) -> Result<Vec<&'a str>, Pull
         parts.map(|(stem, _)| *stem)
     };
     let found = match quant {
-        Some(name) if is_gguf(name) => of_file(name),
+        Some(name) if gguf_stem(name).is_some() => of_file(name),
         Some(quant) => of_quant(&quant.to_ascii_lowercase()),
         None if models.len() == 1 => models.keys().copied().next(),
         None => USUAL.iter().find_map(|quant| of_quant(quant)),
@@ -100,12 +88,12 @@ fn gguf<'a>(paths: &[&'a str], quant: Option<&str>) -> Result<Vec<&'a str>, Pull
     };
     let mut picked = models.remove(stem).unwrap_or_default();
     picked.sort_unstable();
-    let parts: Vec<_> = picked.iter().filter_map(|path| shard(&path[..path.len() - ".gguf".len()])).collect();
+    let parts: Vec<_> = picked.iter().filter_map(|path| Part::parse(gguf_stem(path)?)).collect();
     whole(stem, ".gguf", &parts)?;
-    let projectors: Vec<&str> = of_kind(true).collect();
-    let preferred =
-        |kind: &str| projectors.iter().find(|path| is_of(&path[..path.len() - 5].to_ascii_lowercase(), kind));
-    picked.extend(preferred("f16").or_else(|| preferred("bf16")).or_else(|| projectors.first()));
+    let projectors: Vec<_> = of_kind(true).collect();
+    let preferred = |kind: &str| projectors.iter().find(|(_, stem)| is_of(stem, kind));
+    let projector = preferred("f16").or_else(|| preferred("bf16")).or_else(|| projectors.first());
+    picked.extend(projector.map(|(path, _)| *path));
     Ok(picked)
 }
 
@@ -120,22 +108,21 @@ fn is_of(stem: &str, quant: &str) -> bool {
 }
 
 /// Whether every part is there, each once.
-fn whole(stem: &str, ending: &str, parts: &[(&str, u32, u32)]) -> Result<(), PullError> {
-    let Some((.., count)) = parts.first() else { return Ok(()) };
-    let missing = (1..=*count).find(|number| !parts.iter().any(|(_, part, of)| part == number && of == count));
-    match missing {
-        None if parts.len() as u64 == u64::from(*count) => Ok(()),
-        None => Err(PullError::Hub(format!("it has {} parts of `{stem}`, and should have {count}", parts.len()))),
-        Some(number) => Err(PullError::Hub(format!(
-            "of {count} parts of `{stem}` it has {}: `{stem}-{number:05}-of-{count:05}{ending}` is missing",
-            parts.len()
-        ))),
+fn whole(model: &str, ending: &str, parts: &[Part<'_>]) -> Result<(), PullError> {
+    let Some(first) = parts.first() else { return Ok(()) };
+    let (there, count) = (parts.len(), first.count);
+    match first.all().find(|part| !parts.contains(part)) {
+        None if there as u64 == u64::from(count) => Ok(()),
+        None => Err(PullError::Hub(format!("it has {there} parts of `{model}`, and should have {count}"))),
+        Some(missing) => {
+            Err(PullError::Hub(format!("of {count} parts of `{model}` it has {there}: `{missing}{ending}` is missing")))
+        }
     }
 }
 
 /// The weights, in parts where an index tells of parts, and what tells of them.
 fn safetensors<'a>(paths: &[&'a str], indexed: Option<&BTreeSet<String>>) -> Result<Vec<&'a str>, PullError> {
-    let part = |path: &'a str| shard(path.strip_suffix(".safetensors")?).filter(|(stem, ..)| *stem == "model");
+    let part = |path: &'a str| Part::parse(path.strip_suffix(".safetensors")?).filter(|part| part.model == "model");
     let missing = indexed.and_then(|indexed| indexed.iter().find(|name| !paths.contains(&name.as_str())));
     // An index of parts that are not there any more may lie beside the whole.
     let stale = missing.is_some() && paths.contains(&WHOLE);
@@ -274,13 +261,5 @@ mod tests {
         let paths = ["config.json", "tokenizer.json", INDEX, WHOLE];
         let stale = pick(&paths, None, Some(&named(&["model-00001-of-00001.safetensors"]))).unwrap();
         assert_eq!(stale, ["config.json", "tokenizer.json", WHOLE]);
-    }
-
-    #[test]
-    fn parts() {
-        assert_eq!(shard("a-b-00002-of-00010"), Some(("a-b", 2, 10)));
-        for bad in ["a", "a-1-of-2", "-00001-of-00001", "a-00003-of-00002", "a-00000-of-00002", "a-00001-of-99999"] {
-            assert_eq!(shard(bad), None, "{bad}");
-        }
     }
 }

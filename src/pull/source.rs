@@ -1,8 +1,9 @@
 //! Where a model comes from: decided here, by the shape of what was asked for and by what was said of it.
 
-use super::direct::{Address, is_gguf};
+use super::direct::Address;
 use super::repository::Repository;
 use crate::types::ModelName;
+use crate::types::file_name::gguf_stem;
 use crate::types::name::InvalidName;
 pub(super) use crate::types::name::legal_part;
 
@@ -49,7 +50,7 @@ impl SourceKind {
         Ok(match scheme {
             Some((scheme, rest))
                 if matches!(scheme.as_str(), "http" | "https")
-                    && is_gguf(rest.split(['?', '#']).next().unwrap_or_default()) =>
+                    && gguf_stem(rest.split(['?', '#']).next().unwrap_or_default()).is_some() =>
             {
                 Self::Direct
             }

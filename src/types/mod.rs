@@ -3,6 +3,7 @@
 pub mod byte_rate;
 pub mod chat;
 pub mod digest;
+pub mod file_name;
 pub mod host_list;
 pub mod keep_alive;
 pub mod name;
