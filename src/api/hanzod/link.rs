@@ -6,16 +6,13 @@ use std::path::PathBuf;
 use axum::Extension;
 use axum::extract::State;
 use axum::response::Response;
-use tokio::sync::mpsc;
-use tokio::time::Instant;
-use tokio_stream::wrappers::UnboundedReceiverStream;
 
 use crate::api::AppState;
 use crate::api::error::{ApiError, OllamaError, json};
 use crate::api::extract::Ollama;
 use crate::api::models::blocking;
 use crate::api::names;
-use crate::api::progress::{TICK, respond};
+use crate::api::progress::{Teller, working};
 use crate::create::{LinkEvent, LinkRequest, link as take, scan as search};
 use crate::store::{StoreError, Taken};
 use crate::types::Digest;
@@ -42,23 +39,14 @@ pub async fn link(
     };
     let more = request.more.iter().map(PathBuf::from).collect();
     let asked = LinkRequest { name, file: request.path.into(), more, copy: request.copy };
-    let (send, receive) = mpsc::unbounded_channel();
-    tokio::task::spawn_blocking(move || {
-        let mut last: Option<Instant> = None;
-        let mut tell = |event: LinkEvent| {
-            if let LinkEvent::Reading { total, completed, .. } = &event {
-                if completed != total && last.is_some_and(|last| last.elapsed() < TICK) {
-                    return !send.is_closed();
-                }
-                last = Some(Instant::now());
-            }
-            send.send(Ok(progress(&event))).is_ok()
+    let work = move |teller: &mut Teller<Progress>| {
+        let mut tell = |event: LinkEvent| match &event {
+            LinkEvent::Reading { total, completed, .. } => teller.step(*completed, *total, || progress(&event)),
+            LinkEvent::Taken { .. } | LinkEvent::Made(_) => teller.tell(progress(&event)),
         };
-        if let Err(error) = take(&state.store, &asked, &mut tell) {
-            send.send(Err(ApiError::from(error))).ok();
-        }
-    });
-    Ok(respond(request.stream.unwrap_or(true), Box::pin(UnboundedReceiverStream::new(receive))).await)
+        take(&state.store, &asked, &mut tell).map(drop).map_err(ApiError::from)
+    };
+    Ok(working(request.stream.unwrap_or(true), work).await)
 }
 
 fn progress(event: &LinkEvent) -> Progress {

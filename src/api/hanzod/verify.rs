@@ -2,15 +2,12 @@
 
 use axum::extract::State;
 use axum::response::Response;
-use tokio::sync::mpsc;
-use tokio::time::Instant;
-use tokio_stream::wrappers::UnboundedReceiverStream;
 
 use crate::api::AppState;
 use crate::api::error::{ApiError, OllamaError};
 use crate::api::extract::Ollama;
 use crate::api::names;
-use crate::api::progress::{TICK, respond};
+use crate::api::progress::{Teller, working};
 use crate::store::{Finding, Verified, VerifyStep};
 use crate::wire::hanzod::{Damaged, VerifyLine, VerifyRequest};
 use crate::wire::ollama::Progress;
@@ -23,23 +20,14 @@ pub async fn verify(
         true => None,
         false => Some(names::model(&request.model, || ApiError::invalid("model is required"))?),
     };
-    let (send, receive) = mpsc::unbounded_channel();
     let repair = request.repair;
-    // A client that has gone ends it: then nobody receives.
-    tokio::task::spawn_blocking(move || {
-        let mut last: Option<Instant> = None;
-        let mut tell = |step: VerifyStep| {
-            let ended = step.completed == step.total;
-            if !ended && last.is_some_and(|last| last.elapsed() < TICK) {
-                return !send.is_closed();
-            }
-            last = Some(Instant::now());
-            send.send(Ok(VerifyLine::Step(progress(&step)))).is_ok()
-        };
-        let verified = state.store.verify(model.as_ref(), repair, &mut tell);
-        send.send(verified.map(found).map_err(ApiError::from)).ok();
-    });
-    Ok(respond(request.stream.unwrap_or(true), Box::pin(UnboundedReceiverStream::new(receive))).await)
+    let work = move |teller: &mut Teller<VerifyLine>| {
+        let mut tell = |step: VerifyStep| teller.step(step.completed, step.total, || VerifyLine::Step(progress(&step)));
+        let verified = state.store.verify(model.as_ref(), repair, &mut tell)?;
+        teller.tell(found(verified));
+        Ok(())
+    };
+    Ok(working(request.stream.unwrap_or(true), work).await)
 }
 
 fn progress(step: &VerifyStep) -> Progress {
