@@ -24,6 +24,7 @@ mod manifest;
 mod messages;
 mod model;
 pub mod modelfile;
+mod naming;
 mod prune;
 mod sound;
 mod stamp;
@@ -52,8 +53,6 @@ pub(crate) use view::is_clean_path;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-
-use crate::types::ModelName;
 
 /// A store of models. Clones share one state.
 #[derive(Clone, Debug)]
@@ -117,34 +116,5 @@ impl Store {
 
     pub fn tags(&self) -> &Tags {
         &self.inner.tags
-    }
-
-    /// Writes `manifest` under `name` and removes the blobs that only the manifest it replaces had used.
-    /// Gives how many blobs went.
-    ///
-    /// # Errors
-    /// When a blob of the manifest is missing, or a file cannot be written.
-    pub fn tag(&self, name: &ModelName, manifest: &[u8]) -> Result<usize, StoreError> {
-        let former = self.inner.tags.own_tag(name).ok();
-        for descriptor in Manifest::parse(manifest)?.descriptors() {
-            if self.inner.blobs.size(&descriptor.digest).is_none() {
-                return Err(StoreError::MissingBlob(descriptor.digest));
-            }
-        }
-        self.inner.tags.put(name, manifest)?;
-        let former = former.filter(|_| !self.keeps_replaced);
-        former.map_or(Ok(0), |former| self.collect(&former.manifest))
-    }
-
-    /// Removes `name`, and the blobs that no other name uses.
-    ///
-    /// # Errors
-    /// [`StoreError::NotFound`]; [`StoreError::NotOurs`]; a file that cannot be removed.
-    pub fn remove(&self, name: &ModelName) -> Result<(), StoreError> {
-        let former = self.inner.tags.remove(name)?;
-        if let Some(manifest) = former {
-            self.collect(&manifest)?;
-        }
-        Ok(())
     }
 }

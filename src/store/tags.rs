@@ -143,6 +143,15 @@ impl Tags {
         Ok((bytes, stamp.modified))
     }
 
+    /// As [`Tags::bytes`], of this store itself.
+    ///
+    /// # Errors
+    /// As [`Tags::get`].
+    pub(super) fn own_bytes(&self, name: &ModelName) -> Result<(Vec<u8>, SystemTime), StoreError> {
+        let (bytes, stamp) = read(&self.layout.manifest(&self.resolve(name)), name)?;
+        Ok((bytes, stamp.modified))
+    }
+
     /// Points `name` at a manifest, whose bytes are kept as they are.
     ///
     /// # Errors

@@ -24,8 +24,7 @@ const MOST: usize = 16 * 1024;
 /// Takes in the models of an archive, or its only one as `name`. Gives their names.
 ///
 /// # Errors
-/// [`CreateError::Archive`] for what is no archive of a model; then the store is as it was. A name that cannot be written, when
-/// those before it were.
+/// [`CreateError::Archive`] for what is no archive of a model; a name that cannot be written. Then the store is as it was.
 pub fn import(store: &Store, input: impl Read, name: Option<&ModelName>) -> Result<Vec<ModelName>, CreateError> {
     let mut import = Import { store, blobs: HashMap::new(), fresh: Vec::new(), pins: Vec::new(), index: None };
     let done = import.read(input).and_then(|()| import.finish(name));
@@ -151,9 +150,9 @@ impl Import<'_> {
             (2.., Some(_)) => return Err(bad("it has several models, and one name was given")),
             _ => {}
         }
-        for (name, manifest) in &found {
-            self.store.tag(name, manifest)?;
-        }
+        let models: Vec<(&ModelName, &[u8])> = found.iter().map(|(name, manifest)| (name, &manifest[..])).collect();
+        // All or none: who is told that it failed looks for none of them, and tries the same again.
+        self.store.tag_all(&models)?;
         Ok(found.into_iter().map(|(name, _)| name).collect())
     }
 

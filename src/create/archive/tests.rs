@@ -68,6 +68,23 @@ fn there_and_back() {
 }
 
 #[test]
+fn of_several_models_all_come_or_none() {
+    let (_folder, store) = store();
+    let manifest = manifest().to_bytes();
+    let archive = Forged::new().called(&manifest, manifest.len(), &["first", "second"]).0.into_inner().unwrap();
+    let second = store.layout().manifest(&ModelName::parse("second").unwrap());
+    fs::create_dir_all(second.join("in the way")).unwrap();
+    assert!(import(&store, &archive[..], None).is_err());
+    is_empty(&store);
+    assert!(!store.layout().manifest(&ModelName::parse("first").unwrap()).exists());
+
+    fs::remove_dir(second.join("in the way")).unwrap();
+    fs::remove_dir(&second).unwrap();
+    assert_eq!(import(&store, &archive[..], None).unwrap().len(), 2);
+    assert_eq!((store.tags().list().len(), store.blobs().list().len()), (2, 3));
+}
+
+#[test]
 fn an_archive_that_breaks_off_leaves_nothing() {
     let (_one, from, name) = filled("tiny");
     let archive = written(&from, &name);
@@ -124,9 +141,17 @@ impl Forged {
 
     /// All of the model, and an index whose manifest is said to be `size` long.
     fn model(self, manifest: &[u8], size: usize) -> Self {
-        let named = json!({"org.opencontainers.image.ref.name": "tiny"});
-        let entry = json!({"digest": Digest::of(manifest), "size": size, "annotations": named});
-        let index = json!({"schemaVersion": 2, "manifests": [entry]}).to_string();
+        self.called(manifest, size, &["tiny"])
+    }
+
+    /// The same under several names.
+    fn called(self, manifest: &[u8], size: usize, names: &[&str]) -> Self {
+        let entry = |name: &&str| {
+            let named = json!({"org.opencontainers.image.ref.name": name});
+            json!({"digest": Digest::of(manifest), "size": size, "annotations": named})
+        };
+        let entries: Vec<_> = names.iter().map(entry).collect();
+        let index = json!({"schemaVersion": 2, "manifests": entries}).to_string();
         let all = self.file("oci-layout", b"{\"imageLayoutVersion\":\"1.0.0\"}");
         all.blob(b"{}").blob(b"Be brief.").blob(WEIGHTS).blob(manifest).file("index.json", index.as_bytes())
     }

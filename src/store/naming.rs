@@ -1,0 +1,137 @@
+//! Pointing names at manifests, and the blobs that go with those they pointed at before.
+
+use std::fs::File;
+use std::time::SystemTime;
+
+use super::{Manifest, Pin, Store, StoreError};
+use crate::types::ModelName;
+
+/// What a name was before it was written.
+struct Former<'a> {
+    name: &'a ModelName,
+    /// Its file and the time of that; `None` where this store had no such name.
+    file: Option<(Vec<u8>, SystemTime)>,
+    manifest: Option<Manifest>,
+    /// Until all is written nobody collects what may be named again.
+    _pins: Vec<Pin>,
+}
+
+impl Store {
+    /// Writes `manifest` under `name` and removes the blobs that only the manifest it replaces had used.
+    /// Gives how many blobs went.
+    ///
+    /// # Errors
+    /// When a blob of the manifest is missing, or a file cannot be written.
+    pub fn tag(&self, name: &ModelName, manifest: &[u8]) -> Result<usize, StoreError> {
+        self.tag_all(&[(name, manifest)])
+    }
+
+    /// As [`Store::tag`], for several names: all of them are written, or none.
+    ///
+    /// # Errors
+    /// As [`Store::tag`]; then each name is what it was.
+    pub fn tag_all(&self, models: &[(&ModelName, &[u8])]) -> Result<usize, StoreError> {
+        for (_, manifest) in models {
+            for descriptor in Manifest::parse(manifest)?.descriptors() {
+                if self.blobs().size(&descriptor.digest).is_none() {
+                    return Err(StoreError::MissingBlob(descriptor.digest));
+                }
+            }
+        }
+        let mut formers = Vec::new();
+        for (name, manifest) in models {
+            formers.push(self.former(name));
+            if let Err(error) = self.tags().put(name, manifest) {
+                formers.iter().rev().for_each(|former| self.put_back(former));
+                return Err(error);
+            }
+        }
+        let replaced: Vec<Manifest> = formers.into_iter().filter_map(|former| former.manifest).collect();
+        if self.keeps_replaced {
+            return Ok(0);
+        }
+        self.remove_unused(replaced.iter().flat_map(Manifest::descriptors).map(|descriptor| descriptor.digest))
+    }
+
+    /// Removes `name`, and the blobs that no other name uses.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`]; [`StoreError::NotOurs`]; a file that cannot be removed.
+    pub fn remove(&self, name: &ModelName) -> Result<(), StoreError> {
+        let former = self.tags().remove(name)?;
+        if let Some(manifest) = former {
+            self.collect(&manifest)?;
+        }
+        Ok(())
+    }
+
+    fn former<'a>(&self, name: &'a ModelName) -> Former<'a> {
+        let manifest = self.tags().own_tag(name).ok().map(|tag| tag.manifest);
+        let blobs = manifest.iter().flat_map(Manifest::descriptors);
+        let pins = blobs.map(|blob| self.pin(blob.digest)).collect();
+        Former { name, file: self.tags().own_bytes(name).ok(), manifest, _pins: pins }
+    }
+
+    /// Makes a name what it was.
+    fn put_back(&self, former: &Former<'_>) {
+        let done = match &former.file {
+            None => self.tags().remove(former.name).map(drop),
+            Some((bytes, modified)) => self.tags().put(former.name, bytes).map(|()| {
+                // The list of models is in the order of these times.
+                let file = File::open(self.layout().manifest(&self.tags().resolve(former.name)));
+                file.and_then(|file| file.set_modified(*modified)).ok();
+            }),
+        };
+        match done {
+            Ok(()) | Err(StoreError::NotFound(_)) => {}
+            Err(error) => tracing::warn!(%error, "a name could not be made what it was before"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::store::{Descriptor, MediaType};
+    use crate::types::Digest;
+
+    fn manifest(store: &Store, weights: &[u8]) -> Vec<u8> {
+        let layer = |media_type: MediaType, content: &[u8]| Descriptor {
+            media_type,
+            digest: store.blobs().put(content).unwrap(),
+            size: content.len() as u64,
+            from: None,
+            name: None,
+        };
+        Manifest::new(layer(MediaType::Config, b"{}"), vec![layer(MediaType::Model, weights)]).to_bytes()
+    }
+
+    #[test]
+    fn several_names_are_written_or_none() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path()).unwrap();
+        let [new, old, bad] = ["new", "old", "bad"].map(|name| ModelName::parse(name).unwrap());
+        let former = manifest(&store, b"former");
+        store.tag(&old, &former).unwrap();
+        let path = store.layout().manifest(&old);
+        let then = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000);
+        File::open(&path).unwrap().set_modified(then).unwrap();
+        // A folder stands where the name's file would.
+        fs::create_dir_all(store.layout().manifest(&bad).join("x")).unwrap();
+
+        let other = manifest(&store, b"other");
+        let models: [(&ModelName, &[u8]); 3] = [(&new, &other), (&old, &other), (&bad, &other)];
+        assert!(matches!(store.tag_all(&models), Err(StoreError::Io { .. })));
+        let names: Vec<_> = store.tags().list().into_iter().map(|tag| tag.name).collect();
+        assert_eq!(names, std::slice::from_ref(&old));
+        assert_eq!(store.tags().bytes(&old).unwrap(), (former, then));
+        assert!(store.blobs().size(&Digest::of(b"former")).is_some());
+
+        assert_eq!(store.tag_all(&models[..2]).unwrap(), 1, "what was replaced goes");
+        assert!(store.blobs().size(&Digest::of(b"former")).is_none());
+        assert_eq!(store.tags().bytes(&old).unwrap().0, store.tags().bytes(&new).unwrap().0);
+    }
+}
