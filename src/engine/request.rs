@@ -34,6 +34,17 @@ pub struct LoadSpec {
     pub embedding: bool,
 }
 
+impl LoadSpec {
+    /// Whether the two are one model: of all else that they say, room and speed may differ, but no answer.
+    pub fn is_same_model(&self, other: &Self) -> bool {
+        self.engine == other.engine
+            && self.embedding == other.embedding
+            && self.weights == other.weights
+            && self.adapters == other.adapters
+            && self.projectors == other.projectors
+    }
+}
+
 /// A piece of a prompt.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum PromptPart {

@@ -1,7 +1,6 @@
 //! The task that owns every loaded model.
 
 use std::collections::VecDeque;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot};
@@ -9,7 +8,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use super::resident::{Place, State, Waiter, waited};
 use super::{Lease, Resident, SchedulerError, Settings, Wanted, fit};
-use crate::engine::{Engine, Runner};
+use crate::engine::{Engine, LoadSpec, Runner};
 use crate::types::KeepAlive;
 
 pub(super) enum Command {
@@ -27,7 +26,7 @@ pub(super) enum Command {
     /// Somebody stopped waiting.
     Left,
     Unload {
-        weights: Vec<PathBuf>,
+        spec: Box<LoadSpec>,
         reply: oneshot::Sender<bool>,
     },
     List {
@@ -87,8 +86,8 @@ impl Actor {
             Command::Release { resident } => self.release(resident),
             Command::Loaded { resident, runner } => self.loaded(resident, runner),
             Command::Left => self.forget_the_gone(),
-            Command::Unload { weights, reply } => {
-                reply.send(self.unload(&weights)).ok();
+            Command::Unload { spec, reply } => {
+                reply.send(self.unload(&spec)).ok();
             }
             Command::List { reply } => {
                 reply.send(self.places.iter().filter(|place| !place.is_dead()).map(Place::describe).collect()).ok();
@@ -99,7 +98,7 @@ impl Actor {
     /// Gives the waiter a model that is there, or a place among those who wait for its load; else gives it back.
     fn try_serve(&mut self, waiter: Waiter) -> Option<Waiter> {
         let own = self.own.upgrade()?;
-        let Some(place) = self.places.iter_mut().find(|place| place.same_weights(&waiter.wanted.spec)) else {
+        let Some(place) = self.places.iter_mut().find(|place| place.is_of(&waiter.wanted.spec)) else {
             return Some(waiter);
         };
         if !place.can_serve(&waiter.wanted.spec) {
@@ -131,8 +130,8 @@ impl Actor {
 
     /// True when `wanted` may be loaded now; else what stands in its way has been told to go, or is waited for.
     fn make_room(&mut self, wanted: &Wanted) -> bool {
-        if let Some(index) = self.places.iter().position(|place| place.same_weights(&wanted.spec)) {
-            // The same weights with other options: they cannot be loaded beside each other.
+        if let Some(index) = self.places.iter().position(|place| place.is_of(&wanted.spec)) {
+            // The same model with other options: one of it is enough.
             self.places[index].leaving = true;
             if !self.places[index].is_idle() {
                 return false;
@@ -220,8 +219,8 @@ impl Actor {
         }
     }
 
-    fn unload(&mut self, weights: &[PathBuf]) -> bool {
-        let Some(index) = self.places.iter().position(|place| place.wanted.spec.weights == weights) else {
+    fn unload(&mut self, spec: &LoadSpec) -> bool {
+        let Some(index) = self.places.iter().position(|place| place.is_of(spec)) else {
             return false;
         };
         if self.places[index].is_idle() {

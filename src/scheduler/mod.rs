@@ -122,11 +122,11 @@ impl Scheduler {
         lease
     }
 
-    /// Unloads the model of these weights: at once when it is idle, else when its last request ends.
+    /// Unloads the model that `spec` is of: at once when it is idle, else when its last request ends.
     /// False when it was not loaded.
     pub async fn unload(&self, spec: &LoadSpec) -> bool {
         let (reply, answer) = oneshot::channel();
-        let sent = self.commands.send(actor::Command::Unload { weights: spec.weights.clone(), reply }).is_ok();
+        let sent = self.commands.send(actor::Command::Unload { spec: Box::new(spec.clone()), reply }).is_ok();
         sent && answer.await.unwrap_or(false)
     }
 

@@ -69,21 +69,17 @@ impl Place {
         matches!(&self.state, State::Ready { runner, .. } if !runner.is_alive())
     }
 
-    pub(super) fn same_weights(&self, spec: &LoadSpec) -> bool {
-        self.wanted.spec.weights == spec.weights
+    pub(super) fn is_of(&self, spec: &LoadSpec) -> bool {
+        self.wanted.spec.is_same_model(spec)
     }
 
-    /// Whether it can serve a request that wants `spec`. What the request leaves to the engine is not compared, and a
-    /// context larger than the one asked for will do.
+    /// Whether it can serve a request that wants `spec`, of the same model. What the request leaves to the engine is not
+    /// compared; a context larger than the one asked for will do, and so will a draft that was not asked for.
     pub(super) fn can_serve(&self, spec: &LoadSpec) -> bool {
         let (have, want) = (&self.wanted.spec, spec);
         let unless_auto = |want: i64, have: i64, auto: bool| auto || want == have;
         !self.leaving
-            && have.engine == want.engine
-            && have.adapters == want.adapters
-            && have.projectors == want.projectors
-            && have.drafts == want.drafts
-            && have.embedding == want.embedding
+            && (want.drafts.is_empty() || want.drafts == have.drafts)
             && want.options.num_ctx <= have.options.num_ctx
             && unless_auto(want.options.num_gpu, have.options.num_gpu, want.options.num_gpu < 0)
             && unless_auto(want.options.num_thread, have.options.num_thread, want.options.num_thread == 0)

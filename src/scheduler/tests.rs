@@ -216,6 +216,44 @@ async fn a_larger_context_loads_anew_and_a_smaller_one_does_not() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_changes_answers_makes_another_model_and_what_does_not_makes_none() {
+    let (engine, scheduler) = start(plenty());
+    let with = |name: &str, change: fn(&mut LoadSpec)| {
+        let mut wanted = Wanted { name: name.into(), ..wanted("a") };
+        change(&mut wanted.spec);
+        wanted
+    };
+    let models = [
+        with("plain", |_| ()),
+        with("adapted", |spec| spec.adapters.push("lora".into())),
+        with("seeing", |spec| spec.projectors.push("eyes".into())),
+    ];
+    let leases = futures_util::future::join_all(models.clone().map(|model| scheduler.acquire(model))).await;
+    assert!(leases.iter().all(Result::is_ok));
+    let mut resident = names(&scheduler).await;
+    resident.sort();
+    assert_eq!(
+        (resident, engine.loads.load(Ordering::SeqCst)),
+        (["adapted", "plain", "seeing"].map(str::to_owned).into(), 3)
+    );
+    drop(leases);
+    for model in models.clone() {
+        drop(scheduler.acquire(Wanted { name: "another name".into(), ..model }).await.unwrap());
+    }
+    assert_eq!(engine.loads.load(Ordering::SeqCst), 3, "each is there once");
+    assert!(scheduler.unload(&models[1].spec).await && !scheduler.unload(&models[1].spec).await);
+    assert_eq!(names(&scheduler).await.len(), 2, "the others stay");
+
+    // A draft changes the speed alone: it is loaded for who wants it, and the others are served by what is there.
+    let guessed = with("guessed", |spec| spec.drafts.push("draft".into()));
+    drop(scheduler.acquire(guessed.clone()).await.unwrap());
+    for model in [with("plain", |_| ()), guessed] {
+        drop(scheduler.acquire(model).await.unwrap());
+    }
+    assert_eq!((names(&scheduler).await.len(), engine.loads.load(Ordering::SeqCst)), (2, 4));
+}
+
+#[tokio::test(start_paused = true)]
 async fn errors_reach_everyone_who_waits_and_the_dead_are_loaded_again() {
     let (engine, scheduler) = start(plenty());
     engine.script.lock().unwrap().push_back((1, Some("broken")));

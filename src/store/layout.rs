@@ -52,8 +52,8 @@ impl Layout {
     }
 
     /// A folder in which a model's files have the names its makers gave them.
-    pub fn view(&self, manifest: &Digest) -> PathBuf {
-        self.views().join(manifest.hex())
+    pub fn view(&self, files: &Digest) -> PathBuf {
+        self.views().join(files.hex())
     }
 
     pub fn views(&self) -> PathBuf {

@@ -307,13 +307,20 @@ mod tests {
             ..layer(&store, MediaType::File, content)
         };
         let layers = vec![file("config.json", b"{}"), file("sub/model.safetensors", b"weights")];
-        let model = tag(&store, "tensors", &ModelConfig::default(), layers);
+        let model = tag(&store, "tensors", &ModelConfig::default(), layers.clone());
         let view = model.weights().unwrap().remove(0);
-        assert_eq!(view, folder.path().join("hanzod/views").join(model.digest.hex()));
+        assert_eq!(view.parent().unwrap(), folder.path().join("hanzod/views"));
         assert_eq!(std::fs::read(view.join("sub/model.safetensors")).unwrap(), b"weights");
         assert_eq!(std::fs::read(view.join("config.json")).unwrap(), b"{}");
-        assert_eq!(model.weights().unwrap(), [view]);
-        assert_eq!(std::fs::read_dir(store.layout().views()).unwrap().count(), 1);
+        assert_eq!(model.weights().unwrap(), std::slice::from_ref(&view));
+        let system = layer(&store, MediaType::System, b"Be brief.");
+        let alike = [vec![layers[1].clone(), system], layers[..1].to_vec()].concat();
+        let alike = tag(&store, "alike", &ModelConfig::default(), alike);
+        assert_eq!((alike.weights().unwrap(), alike.digest == model.digest), (vec![view.clone()], false));
+        let other = vec![file("config.json", b"{ }"), layers[1].clone()];
+        let other = tag(&store, "other", &ModelConfig::default(), other).weights().unwrap();
+        assert_ne!(other, [view]);
+        assert_eq!(std::fs::read_dir(store.layout().views()).unwrap().count(), 2);
 
         let escaping = tag(&store, "escaping", &ModelConfig::default(), vec![file("../x", b"")]);
         assert!(matches!(escaping.weights(), Err(StoreError::BrokenManifest { .. })));

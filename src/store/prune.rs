@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 use rustix::fs::{FlockOperation, flock};
 
 use super::loose::{digest_of, entries};
-use super::view::BUILDING;
+use super::view::{self, BUILDING};
 use super::{Loose, LooseKind, Store};
 use crate::types::Digest;
 
@@ -102,7 +102,7 @@ impl Store {
 
     /// Folders of links for models that are gone.
     fn remove_old_views(&self) {
-        let models: HashSet<Digest> = self.tags().list().into_iter().map(|tag| tag.digest).collect();
+        let used: HashSet<Digest> = self.tags().list().iter().map(|tag| view::key(&tag.manifest)).collect();
         for view in entries(&self.layout().views()) {
             // One that is being filled, or was a day ago when its process was killed.
             let young = || {
@@ -115,7 +115,7 @@ impl Store {
                 continue;
             }
             let digest = hex.and_then(|hex| format!("sha256:{hex}").parse::<Digest>().ok());
-            if digest.is_none_or(|digest| !models.contains(&digest)) {
+            if digest.is_none_or(|digest| !used.contains(&digest)) {
                 fs::remove_dir_all(view).ok();
             }
         }

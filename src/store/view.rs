@@ -4,7 +4,8 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
-use super::{Descriptor, MediaType, Model, StoreError};
+use super::{Descriptor, Manifest, MediaType, Model, StoreError};
+use crate::types::Digest;
 
 /// Whether `name` is a clean relative path: slashes between parts that are no dots.
 pub(crate) fn is_clean_path(name: &str) -> bool {
@@ -14,10 +15,21 @@ pub(crate) fn is_clean_path(name: &str) -> bool {
 /// How the name of a folder begins that is still being filled.
 pub(super) const BUILDING: &str = "building-";
 
+/// What tells a model's files, with their names, from those of others. Models that share all of them share a folder, and so
+/// are loaded once.
+pub(super) fn key(manifest: &Manifest) -> Digest {
+    let mut files: Vec<String> = manifest
+        .layers_of(MediaType::File)
+        .map(|layer| format!("{} {}\0", layer.digest, layer.name.as_deref().unwrap_or_default()))
+        .collect();
+    files.sort_unstable();
+    Digest::of(files.concat().as_bytes())
+}
+
 impl Model {
     /// The folder with this model's files, made if it is not there yet.
     pub(super) fn view(&self) -> Result<PathBuf, StoreError> {
-        let folder = self.store.layout().view(&self.digest);
+        let folder = self.store.layout().view(&key(&self.manifest));
         if folder.is_dir() {
             if self.is_current(&folder) {
                 return Ok(folder);
