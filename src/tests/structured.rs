@@ -132,8 +132,52 @@ async fn completions(app: &TestApp, model: &str, question: &str, way: Way) -> An
     answer
 }
 
+async fn responses(app: &TestApp, model: &str, question: &str, way: Way) -> Answer {
+    let mut body = json!({
+        "model": model, "input": question, "stream": way.stream, "temperature": 0, "max_output_tokens": 300,
+        "reasoning": { "effort": if way.thinks { "high" } else { "none" } },
+        "text": { "format": match way.by_schema {
+            true => json!({ "type": "json_schema", "name": "person", "strict": true, "schema": schema() }),
+            false => json!({ "type": "json_object" }),
+        } }
+    });
+    if way.tools {
+        body["tools"] = json!([tools()[0]["function"]]);
+        body["tools"][0]["type"] = "function".into();
+    }
+    let reply = post(app, "/v1/responses", way, body).await;
+    let mut answer = Answer::default();
+    let whole = if way.stream {
+        let events: Vec<Value> = reply.events().iter().map(|text| serde_json::from_str(text).unwrap()).collect();
+        for event in &events {
+            let text = match event["type"].as_str() {
+                Some("response.output_text.delta") => &mut answer.content,
+                Some("response.reasoning_summary_text.delta") => &mut answer.thinking,
+                _ => continue,
+            };
+            *text += event["delta"].as_str().unwrap();
+        }
+        events.last().unwrap()["response"].clone()
+    } else {
+        reply.json()
+    };
+    let (mut content, mut thinking) = (String::new(), String::new());
+    for item in whole["output"].as_array().unwrap() {
+        match item["type"].as_str().unwrap() {
+            "message" => content += item["content"][0]["text"].as_str().unwrap(),
+            "reasoning" => thinking += item["summary"][0]["text"].as_str().unwrap(),
+            _ => answer.calls.push(item.clone()),
+        }
+    }
+    if way.stream {
+        assert_eq!((&answer.content, &answer.thinking), (&content, &thinking), "what came in pieces is the whole");
+    }
+    let finish = whole["status"].as_str().unwrap().to_owned();
+    Answer { content, thinking, finish, ..answer }
+}
+
 /// The content is JSON and of the form; thinking is where it belongs.
-fn fits(what: &str, way: Way, answer: &Answer) {
+fn fits(what: &str, way: Way, answer: &Answer, finish: &str) {
     let content: Value =
         serde_json::from_str(&answer.content).unwrap_or_else(|error| panic!("{what} {way:?}: {error}: {answer:?}"));
     let form = if way.by_schema { schema() } else { json!({ "type": "object" }) };
@@ -143,7 +187,7 @@ fn fits(what: &str, way: Way, answer: &Answer) {
     schemas.validate(&content, form).unwrap_or_else(|error| panic!("{what} {way:?}: {error}: {answer:?}"));
     assert_eq!(!answer.thinking.is_empty(), way.thinks, "{what} {way:?}: {answer:?}");
     assert!(!answer.thinking.contains('{') && answer.calls.is_empty(), "{what} {way:?}: {answer:?}");
-    assert_eq!(answer.finish, "stop", "{what} {way:?}: {answer:?}");
+    assert_eq!(answer.finish, finish, "{what} {way:?}: {answer:?}");
 }
 
 /// The model calls a tool, which no form forbids.
@@ -161,13 +205,15 @@ fn calls(what: &str, way: Way, answer: &Answer, finish: &str) {
 
 async fn all_ways(app: &TestApp, model: &str) {
     for way in ways() {
-        fits(model, way, &chat(app, model, DESCRIBE, way).await);
-        fits(model, way, &completions(app, model, DESCRIBE, way).await);
+        fits(model, way, &chat(app, model, DESCRIBE, way).await, "stop");
+        fits(model, way, &completions(app, model, DESCRIBE, way).await, "stop");
+        fits(model, way, &responses(app, model, DESCRIBE, way).await, "completed");
         if way.tools {
             calls(model, way, &chat(app, model, WEATHER, way).await, "stop");
             calls(model, way, &completions(app, model, WEATHER, way).await, "tool_calls");
+            calls(model, way, &responses(app, model, WEATHER, way).await, "completed");
         } else {
-            fits(model, way, &generate(app, model, DESCRIBE, way).await);
+            fits(model, way, &generate(app, model, DESCRIBE, way).await, "stop");
         }
     }
 }
@@ -195,10 +241,14 @@ async fn refusals(app: &TestApp, model: &str) {
             assert!(error.starts_with("invalid format: ") && error.contains(named), "{path} {schema}: {error}");
         }
         let format = json!({ "type": "json_schema", "json_schema": { "name": "x", "schema": schema } });
-        let body = json!({ "model": model, "messages": messages, "stream": true, "response_format": format });
-        let reply = app.post("/v1/chat/completions", body).await;
-        let error = reply.json()["error"]["message"].as_str().unwrap_or_default().to_owned();
-        assert!(reply.status == 400 && error.contains(named), "{schema}: {} {error}", reply.status);
+        let chat = json!({ "model": model, "messages": messages, "stream": true, "response_format": format });
+        let text = json!({ "format": { "type": "json_schema", "name": "x", "schema": schema } });
+        let response = json!({ "model": model, "input": DESCRIBE, "stream": true, "text": text });
+        for (path, body) in [("/v1/chat/completions", chat), ("/v1/responses", response)] {
+            let reply = app.post(path, body).await;
+            let error = reply.json()["error"]["message"].as_str().unwrap_or_default().to_owned();
+            assert!(reply.status == 400 && error.contains(named), "{path} {schema}: {} {error}", reply.status);
+        }
     }
 }
 
