@@ -8,6 +8,7 @@
 mod builtin;
 pub mod choose;
 pub mod detect;
+pub mod developer;
 pub mod format;
 pub mod go_prompt;
 pub mod go_tags;

@@ -35,6 +35,28 @@ async fn openai_chunks() {
 }
 
 #[tokio::test]
+async fn what_a_developer_says_is_not_lost() {
+    let app = TestApp::with_tiny().await;
+    app.engine.script(Script::Say(vec!["Pong"]));
+    let prompt = |role: &'static str, path: &'static str, model: &'static str| {
+        let app = &app;
+        async move {
+            let messages = json!([{ "role": role, "content": "Be brief." }, { "role": "user", "content": "Ping" }]);
+            let reply = app.post(path, json!({ "model": model, "messages": messages, "stream": false })).await;
+            assert_eq!(reply.status, 200, "{}", reply.text());
+            format!("{:?}", app.engine.requests().pop().unwrap().prompt)
+        }
+    };
+    for (path, model) in
+        [("/v1/chat/completions", "tiny"), ("/v1/chat/completions", "tiny-jinja"), ("/api/chat", "tiny")]
+    {
+        let said = prompt("developer", path, model).await;
+        assert!(said.contains("Be brief."), "{path} {model}: {said}");
+        assert_eq!(said, prompt("system", path, model).await, "{path} {model}");
+    }
+}
+
+#[tokio::test]
 async fn an_error_in_the_middle_is_told() {
     let app = TestApp::with_tiny().await;
     app.engine.script(Script::Fail(vec!["Po"], EngineError::Failed("boom".into())));

@@ -3,7 +3,7 @@
 use super::{Loaded, Prompt, Turn};
 use crate::api::AppState;
 use crate::api::error::ApiError;
-use crate::prompt::Conversation;
+use crate::prompt::{Conversation, developer};
 use crate::store::Capability;
 use crate::types::{Message, Role, Tool};
 
@@ -41,6 +41,10 @@ impl Turn {
 /// The model's own messages before the client's, and its system message before all when the client brings none.
 fn assemble(turn: &Turn, messages: Vec<Message>) -> Vec<Message> {
     let model = &turn.known.model;
+    let messages = match &turn.known.format {
+        Ok(format) => developer::as_system(format, messages),
+        Err(_) => messages,
+    };
     let has_system = messages.first().is_some_and(|first| first.role == *Role::SYSTEM);
     let system = model.system.as_deref().filter(|system| !has_system && !system.is_empty());
     let system = system.map(|text| Message::text(Role::SYSTEM, text));
