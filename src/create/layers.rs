@@ -36,7 +36,7 @@ impl<'a> Layers<'a> {
             return Ok(());
         }
         let (digest, event) = self.put(content)?;
-        let layer = Descriptor { media_type: kind, digest, size: content.len() as u64, from: None, name: None };
+        let layer = Descriptor::new(kind, digest, content.len() as u64);
         self.layers.push((layer, event));
         Ok(())
     }
@@ -75,7 +75,7 @@ impl<'a> Layers<'a> {
     /// Stores the config, which clients are not told of.
     pub(super) fn config(&mut self, content: &[u8]) -> Result<Descriptor, CreateError> {
         let (digest, _) = self.put(content)?;
-        Ok(Descriptor { media_type: MediaType::Config, digest, size: content.len() as u64, from: None, name: None })
+        Ok(Descriptor::new(MediaType::Config, digest, content.len() as u64))
     }
 
     fn put(&mut self, content: &[u8]) -> Result<(Digest, CreateEvent), CreateError> {

@@ -41,7 +41,7 @@ impl Quantization {
     /// When the file cannot be hashed, synced or renamed.
     pub fn commit(self, store: &Store, file: IngestFile) -> Result<Quantized, StoreError> {
         let (digest, size) = file.commit()?;
-        let layer = Descriptor { media_type: self.what, digest, size, from: None, name: None };
+        let layer = Descriptor::new(self.what, digest, size);
         Ok(Quantized { layer, _pin: Arc::new(store.pin(digest)) })
     }
 }

@@ -29,7 +29,7 @@ pub(super) fn layer(
     name: Option<String>,
 ) -> Result<Descriptor, CreateError> {
     let size = store.blobs().size(file.digest()).ok_or(StoreError::MissingBlob(*file.digest()))?;
-    Ok(Descriptor { media_type: kind, digest: *file.digest(), size, from: None, name })
+    Ok(Descriptor { name, ..Descriptor::new(kind, *file.digest(), size) })
 }
 
 /// An uploaded GGUF file that is sound.

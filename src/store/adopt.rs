@@ -175,8 +175,8 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::store::Store;
     use crate::store::sound::is_damage;
+    use crate::store::{Store, testing};
 
     fn take(store: &Store, source: &Path, copy: bool) -> Result<(Digest, Taken), StoreError> {
         let adopted = store.blobs().adopt(source, copy, &mut |_| true)?;
@@ -186,8 +186,7 @@ mod tests {
 
     #[test]
     fn a_file_gets_a_second_name_and_damage_through_the_first_is_found() {
-        let folder = tempfile::tempdir().unwrap();
-        let store = Store::open(&folder.path().join("store")).unwrap();
+        let (folder, store) = testing::store();
         let original = folder.path().join("model.gguf");
         fs::write(&original, b"content").unwrap();
         let mut read = Vec::new();
@@ -231,8 +230,7 @@ mod tests {
 
     #[test]
     fn what_is_written_while_it_is_read_or_before_it_has_its_name_is_noticed() {
-        let folder = tempfile::tempdir().unwrap();
-        let store = Store::open(&folder.path().join("store")).unwrap();
+        let (folder, store) = testing::store();
         let original = folder.path().join("model.gguf");
         fs::write(&original, b"content").unwrap();
         let mut writer = File::options().write(true).open(&original).unwrap();
@@ -257,8 +255,7 @@ mod tests {
 
     #[test]
     fn many_at_once_leave_one_file() {
-        let folder = tempfile::tempdir().unwrap();
-        let store = Store::open(&folder.path().join("store")).unwrap();
+        let (folder, store) = testing::store();
         let original = folder.path().join("model.gguf");
         fs::write(&original, b"content").unwrap();
         let at_once = std::sync::Barrier::new(8);
@@ -301,8 +298,7 @@ mod tests {
 
     #[test]
     fn what_is_no_file_is_refused_at_once_and_a_stop_leaves_nothing() {
-        let folder = tempfile::tempdir().unwrap();
-        let store = Store::open(&folder.path().join("store")).unwrap();
+        let (folder, store) = testing::store();
         let fifo = folder.path().join("fifo");
         let mode = rustix::fs::Mode::from_raw_mode(0o644);
         rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, mode, 0).unwrap();

@@ -100,24 +100,14 @@ impl Store {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::{Descriptor, LooseKind, Manifest, MediaType};
+    use crate::store::{LooseKind, MediaType, testing};
 
     #[test]
     fn what_is_shared_is_nobodys_own() {
-        let folder = tempfile::tempdir().unwrap();
-        let store = Store::open(&folder.path().join("store")).unwrap();
-        let layer = |kind, content: &[u8]| Descriptor {
-            media_type: kind,
-            digest: store.blobs().put(content).unwrap(),
-            size: content.len() as u64,
-            from: None,
-            name: None,
-        };
-        let config = layer(MediaType::Config, b"{}");
+        let (folder, store) = testing::store();
         for (name, own) in [("one", &b"12345"[..]), ("two", b"1234567")] {
-            let layers = vec![layer(MediaType::Model, b"shared----"), layer(MediaType::System, own)];
-            let manifest = Manifest::new(config.clone(), layers);
-            store.tag(&ModelName::parse(name).unwrap(), &manifest.to_bytes()).unwrap();
+            let layers = [(MediaType::Model, &b"shared----"[..]), (MediaType::System, own)];
+            testing::model(&store, name, layers.map(|(kind, content)| testing::layer(&store, kind, content)).into());
         }
         let shared = store.blobs().path(&Digest::of(b"shared----"));
         fs::hard_link(shared, folder.path().join("elsewhere")).unwrap();

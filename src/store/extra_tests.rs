@@ -4,24 +4,17 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use super::{Descriptor, Manifest, MediaType, PruneRules, Store, StoreError};
+use super::{Descriptor, MediaType, PruneRules, Store, StoreError, testing};
 use crate::types::{Digest, ModelName};
 
 fn name(text: &str) -> ModelName {
     ModelName::parse(text).unwrap()
 }
 
-fn tag(store: &Store, model: &str, kind: MediaType, weights: &[u8]) {
-    let layer = |kind: MediaType, content: &[u8], file: Option<&str>| Descriptor {
-        media_type: kind,
-        digest: store.blobs().put(content).unwrap(),
-        size: content.len() as u64,
-        from: None,
-        name: file.map(str::to_owned),
-    };
-    let config = layer(MediaType::Config, b"{}", None);
-    let layers = vec![layer(kind, weights, Some("model.safetensors"))];
-    store.tag(&name(model), &Manifest::new(config, layers).to_bytes()).unwrap();
+fn tag(store: &Store, name: &str, weights: &[u8]) {
+    let file =
+        Descriptor { name: Some("model.safetensors".to_owned()), ..testing::layer(store, MediaType::File, weights) };
+    testing::model(store, name, vec![file]);
 }
 
 /// Every file below a folder, with what tells whether it was touched.
@@ -46,7 +39,7 @@ fn models_of_other_stores_are_there_and_stay_as_they_are() {
         let store = Store::open(place).unwrap();
         for model in models {
             let content = format!("{model} of {}", place.file_name().unwrap().to_string_lossy());
-            tag(&store, model, MediaType::File, content.as_bytes());
+            tag(&store, model, content.as_bytes());
         }
         // As from another program: no notes of ours.
         fs::remove_dir_all(place.join("hanzod")).unwrap();
@@ -54,7 +47,7 @@ fn models_of_other_stores_are_there_and_stay_as_they_are() {
     let before = (state(&first), state(&second));
     let extras = [first.clone(), second.clone(), folder.path().join("nowhere")];
     let store = Store::open_with(&own, &extras).unwrap();
-    tag(&store, "A", MediaType::File, b"mine");
+    tag(&store, "A", b"mine");
 
     let mut names: Vec<String> = store.tags().list().iter().map(|tag| tag.name.short()).collect();
     names.sort();

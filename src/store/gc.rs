@@ -104,26 +104,13 @@ mod tests {
     use std::fs;
 
     use super::*;
+    use crate::store::testing::{self, weights};
     use crate::store::{Descriptor, MediaType};
     use crate::types::ModelName;
 
-    fn layer(store: &Store, kind: MediaType, content: &[u8]) -> Descriptor {
-        let digest = store.blobs().put(content).unwrap();
-        Descriptor { media_type: kind, digest, size: content.len() as u64, from: None, name: None }
-    }
-
-    fn tag(store: &Store, name: &str, weights: &[u8]) -> Digest {
-        let config = layer(store, MediaType::Config, b"{}");
-        let model = layer(store, MediaType::Model, weights);
-        let digest = model.digest;
-        store.tag(&ModelName::parse(name).unwrap(), &Manifest::new(config, vec![model]).to_bytes()).unwrap();
-        digest
-    }
-
     #[test]
     fn nothing_goes_while_the_names_are_not_known() {
-        let folder = tempfile::tempdir().unwrap();
-        let store = Store::open(folder.path()).unwrap();
+        let (folder, store) = testing::store();
         let digest = store.blobs().put(b"of no name").unwrap();
         // Another program's, perhaps.
         let odd = store.layout().manifests().join("host/namespace/model");
@@ -139,12 +126,11 @@ mod tests {
 
     #[test]
     fn shared_and_pinned_blobs_stay() {
-        let folder = tempfile::tempdir().unwrap();
-        let store = Store::open(folder.path()).unwrap();
-        let shared = tag(&store, "one", b"shared");
-        assert_eq!(tag(&store, "two", b"shared"), shared);
-        let own = tag(&store, "three", b"own");
-        let pinned = tag(&store, "four", b"pinned");
+        let (_folder, store) = testing::store();
+        let shared = weights(&store, "one", b"shared");
+        assert_eq!(weights(&store, "two", b"shared"), shared);
+        let own = weights(&store, "three", b"own");
+        let pinned = weights(&store, "four", b"pinned");
 
         store.remove(&ModelName::parse("ONE").unwrap()).unwrap();
         assert!(store.blobs().size(&shared).is_some());
@@ -156,10 +142,10 @@ mod tests {
         assert!(store.blobs().size(&pinned).is_some());
         drop(pin);
 
-        tag(&store.clone().keep_replaced(), "three", b"new");
+        weights(&store.clone().keep_replaced(), "three", b"new");
         assert!(store.blobs().size(&own).is_some(), "unless they are to stay");
-        tag(&store, "three", b"own");
-        tag(&store, "three", b"newer");
+        weights(&store, "three", b"own");
+        weights(&store, "three", b"newer");
         assert!(store.blobs().size(&own).is_none(), "a replaced model's blobs go");
         assert_eq!(store.tags().list().len(), 1);
         assert!(matches!(store.remove(&ModelName::parse("one").unwrap()), Err(StoreError::NotFound(_))));
@@ -168,9 +154,8 @@ mod tests {
 
     #[test]
     fn a_manifest_without_its_blobs_is_refused() {
-        let folder = tempfile::tempdir().unwrap();
-        let store = Store::open(folder.path()).unwrap();
-        let config = layer(&store, MediaType::Config, b"{}");
+        let (_folder, store) = testing::store();
+        let config = testing::layer(&store, MediaType::Config, b"{}");
         let lost = Descriptor { digest: Digest::of(b"lost"), ..config.clone() };
         let name = ModelName::parse("one").unwrap();
         let tagged = store.tag(&name, &Manifest::new(config, vec![lost]).to_bytes());

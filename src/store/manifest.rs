@@ -98,6 +98,13 @@ pub struct Descriptor {
     pub name: Option<String>,
 }
 
+impl Descriptor {
+    /// Of a blob that is no file with a name.
+    pub fn new(media_type: MediaType, digest: Digest, size: u64) -> Self {
+        Self { media_type, digest, size, from: None, name: None }
+    }
+}
+
 /// In the key order in which Ollama writes it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

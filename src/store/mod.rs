@@ -29,6 +29,8 @@ mod prune;
 mod sound;
 mod stamp;
 mod tags;
+#[cfg(test)]
+pub(crate) mod testing;
 mod verify;
 mod view;
 

@@ -231,24 +231,14 @@ impl Model {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::testing::{layer, store};
     use crate::store::{Capability, ModelDetails};
-
-    fn layer(store: &Store, kind: MediaType, content: &[u8]) -> Descriptor {
-        let digest = store.blobs().put(content).unwrap();
-        Descriptor { media_type: kind, digest, size: content.len() as u64, from: None, name: None }
-    }
 
     fn tag(store: &Store, name: &str, config: &ModelConfig, layers: Vec<Descriptor>) -> Model {
         let config = layer(store, MediaType::Config, &config.to_bytes());
         let name = ModelName::parse(name).unwrap();
         store.tag(&name, &Manifest::new(config, layers).to_bytes()).unwrap();
         store.model(&name).unwrap()
-    }
-
-    fn store() -> (tempfile::TempDir, Store) {
-        let folder = tempfile::tempdir().unwrap();
-        let store = Store::open(folder.path()).unwrap();
-        (folder, store)
     }
 
     fn tiny(path: &str) -> Vec<u8> {
@@ -301,7 +291,7 @@ mod tests {
 
     #[test]
     fn a_safetensors_model_is_a_folder_of_links() {
-        let (folder, store) = store();
+        let (_folder, store) = store();
         let file = |name: &str, content: &[u8]| Descriptor {
             name: Some(name.into()),
             ..layer(&store, MediaType::File, content)
@@ -309,7 +299,7 @@ mod tests {
         let layers = vec![file("config.json", b"{}"), file("sub/model.safetensors", b"weights")];
         let model = tag(&store, "tensors", &ModelConfig::default(), layers.clone());
         let view = model.weights().unwrap().remove(0);
-        assert_eq!(view.parent().unwrap(), folder.path().join("hanzod/views"));
+        assert_eq!(view.parent().unwrap(), store.layout().views());
         assert_eq!(std::fs::read(view.join("sub/model.safetensors")).unwrap(), b"weights");
         assert_eq!(std::fs::read(view.join("config.json")).unwrap(), b"{}");
         assert_eq!(model.weights().unwrap(), std::slice::from_ref(&view));

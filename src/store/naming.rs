@@ -95,24 +95,17 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::store::{Descriptor, MediaType};
+    use crate::store::{MediaType, testing};
     use crate::types::Digest;
 
     fn manifest(store: &Store, weights: &[u8]) -> Vec<u8> {
-        let layer = |media_type: MediaType, content: &[u8]| Descriptor {
-            media_type,
-            digest: store.blobs().put(content).unwrap(),
-            size: content.len() as u64,
-            from: None,
-            name: None,
-        };
-        Manifest::new(layer(MediaType::Config, b"{}"), vec![layer(MediaType::Model, weights)]).to_bytes()
+        let layers = vec![testing::layer(store, MediaType::Model, weights)];
+        Manifest::new(testing::layer(store, MediaType::Config, b"{}"), layers).to_bytes()
     }
 
     #[test]
     fn several_names_are_written_or_none() {
-        let folder = tempfile::tempdir().unwrap();
-        let store = Store::open(folder.path()).unwrap();
+        let (_folder, store) = testing::store();
         let [new, old, bad] = ["new", "old", "bad"].map(|name| ModelName::parse(name).unwrap());
         let former = manifest(&store, b"former");
         store.tag(&old, &former).unwrap();

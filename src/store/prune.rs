@@ -132,14 +132,8 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::store::{Descriptor, Manifest, MediaType};
+    use crate::store::testing::{store, weights};
     use crate::types::ModelName;
-
-    fn store() -> (tempfile::TempDir, Store) {
-        let folder = tempfile::tempdir().unwrap();
-        let store = Store::open(folder.path()).unwrap();
-        (folder, store)
-    }
 
     /// Makes a file `hours` old.
     fn age(path: &Path, hours: u64) {
@@ -147,24 +141,10 @@ mod tests {
         File::open(path).unwrap().set_modified(then).unwrap();
     }
 
-    fn tag(store: &Store, name: &str, weights: &[u8]) -> Digest {
-        let layer = |kind, content: &[u8]| Descriptor {
-            media_type: kind,
-            digest: store.blobs().put(content).unwrap(),
-            size: content.len() as u64,
-            from: None,
-            name: None,
-        };
-        let (config, model) = (layer(MediaType::Config, b"{}"), layer(MediaType::Model, weights));
-        let digest = model.digest;
-        store.tag(&ModelName::parse(name).unwrap(), &Manifest::new(config, vec![model]).to_bytes()).unwrap();
-        digest
-    }
-
     #[test]
     fn the_young_and_the_used_stay() {
         let (_folder, store) = store();
-        let used = tag(&store, "one", b"used");
+        let used = weights(&store, "one", b"used");
         age(&store.blobs().path(&used), 1000);
         let [young, old, pinned] = [&b"young"[..], b"old", b"pinned"].map(|text| store.blobs().put(text).unwrap());
         age(&store.blobs().path(&young), 23);
@@ -213,7 +193,7 @@ mod tests {
     #[test]
     fn a_manifest_that_cannot_be_read_keeps_all_blobs() {
         let (_folder, store) = store();
-        tag(&store, "one", b"used");
+        weights(&store, "one", b"used");
         fs::write(store.layout().manifest(&ModelName::parse("one").unwrap()), b"").unwrap();
         let blobs = store.blobs().list();
         blobs.iter().for_each(|(digest, ..)| age(&store.blobs().path(digest), 100));

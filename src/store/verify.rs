@@ -117,23 +117,14 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::store::{Descriptor, Manifest, MediaType, Model};
+    use crate::store::{Model, testing};
 
     const WEIGHTS: &[u8] = b"GGUF weights, as it were";
 
     fn filled(folder: &Path) -> (Store, ModelName, Digest) {
         let store = Store::open(folder).unwrap();
-        let layer = |kind, content: &[u8]| Descriptor {
-            media_type: kind,
-            digest: store.blobs().put(content).unwrap(),
-            size: content.len() as u64,
-            from: None,
-            name: None,
-        };
-        let (config, model) = (layer(MediaType::Config, b"{}"), layer(MediaType::Model, WEIGHTS));
-        let (name, digest) = (ModelName::parse("one").unwrap(), model.digest);
-        store.tag(&name, &Manifest::new(config, vec![model]).to_bytes()).unwrap();
-        (store, name, digest)
+        let digest = testing::weights(&store, "one", WEIGHTS);
+        (store, ModelName::parse("one").unwrap(), digest)
     }
 
     /// Writes to a blob, some time after it was stored.

@@ -60,13 +60,7 @@ impl Drop for Registry {
 fn filled(folder: &Path, name: &ModelName) -> (Store, Manifest) {
     let store = Store::open(folder).unwrap();
     let weights = Path::new(env!("CARGO_MANIFEST_DIR")).join("compat-tests/models/tiny/tiny-q4_k_m.gguf");
-    let blob = |kind, bytes: &[u8]| Descriptor {
-        media_type: kind,
-        digest: store.blobs().put(bytes).unwrap(),
-        size: bytes.len() as u64,
-        from: None,
-        name: None,
-    };
+    let blob = |kind, bytes: &[u8]| Descriptor::new(kind, store.blobs().put(bytes).unwrap(), bytes.len() as u64);
     let weights = blob(MediaType::Model, &std::fs::read(weights).unwrap());
     let template = blob(MediaType::Template, b"{{ .Prompt }}");
     let manifest = Manifest::new(blob(MediaType::Config, CONFIG), vec![weights, template]);

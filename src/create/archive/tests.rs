@@ -7,19 +7,14 @@ use serde_json::json;
 use tar::{Builder, EntryType, Header};
 
 use super::{export, import};
+use crate::store::testing::store;
 use crate::store::{Descriptor, Manifest, MediaType, Store};
 use crate::types::{Digest, ModelName};
 
 const WEIGHTS: &[u8] = &[7; 100_000];
 
-fn store() -> (tempfile::TempDir, Store) {
-    let folder = tempfile::tempdir().unwrap();
-    let store = Store::open(&folder.path().join("store")).unwrap();
-    (folder, store)
-}
-
 fn descriptor(kind: MediaType, content: &[u8]) -> Descriptor {
-    Descriptor { media_type: kind, digest: Digest::of(content), size: content.len() as u64, from: None, name: None }
+    Descriptor::new(kind, Digest::of(content), content.len() as u64)
 }
 
 fn manifest() -> Manifest {

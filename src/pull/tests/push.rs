@@ -11,7 +11,7 @@ use axum::response::{IntoResponse as _, Response};
 use super::super::PushEvent;
 use super::registry::{Registry, Seen, noise};
 use super::{Bench, collect};
-use crate::store::{Descriptor, Manifest, MediaType};
+use crate::store::{Descriptor, Manifest, MediaType, testing};
 use crate::types::{Digest, ModelName};
 
 const LARGE: usize = 300_000;
@@ -65,17 +65,10 @@ impl Shelf {
 }
 
 fn fill(bench: &Bench, name: &str, from: Option<String>) -> Manifest {
-    let blob = |kind, bytes: &[u8], from| Descriptor {
-        media_type: kind,
-        digest: bench.store().blobs().put(bytes).unwrap(),
-        size: bytes.len() as u64,
-        from,
-        name: None,
-    };
-    let layers = vec![blob(MediaType::Model, &noise(LARGE), None), blob(MediaType::System, b"taken", from)];
-    let manifest = Manifest::new(blob(MediaType::Config, b"{}", None), layers);
-    bench.store().tag(&ModelName::parse(name).unwrap(), &manifest.to_bytes()).unwrap();
-    manifest
+    let layer = |kind, content: &[u8]| testing::layer(bench.store(), kind, content);
+    let taken = Descriptor { from, ..layer(MediaType::System, b"taken") };
+    let name = testing::model(bench.store(), name, vec![layer(MediaType::Model, &noise(LARGE)), taken]);
+    bench.store().tags().get(&name).unwrap().manifest
 }
 
 #[tokio::test]

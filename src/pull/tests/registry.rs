@@ -54,13 +54,7 @@ pub(super) struct Content {
 impl Content {
     /// A model with one layer of each of these sizes.
     pub(super) fn new(sizes: &[usize]) -> Self {
-        let blob = |kind: MediaType, bytes: &[u8]| Descriptor {
-            media_type: kind,
-            digest: Digest::of(bytes),
-            size: bytes.len() as u64,
-            from: None,
-            name: None,
-        };
+        let blob = |kind, bytes: &[u8]| Descriptor::new(kind, Digest::of(bytes), bytes.len() as u64);
         let bodies: Vec<Vec<u8>> = sizes.iter().map(|size| noise(*size)).collect();
         let config = b"{\"model_format\":\"gguf\"}".to_vec();
         let layers: Vec<_> = bodies.iter().map(|body| blob(MediaType::Model, body)).collect();

@@ -67,7 +67,7 @@ fn fill(folder: &Path) {
     let blob = |kind, bytes: &[u8]| {
         let digest = Digest::of(bytes);
         std::fs::write(base.join("blobs").join(digest.to_string()), bytes).unwrap();
-        Descriptor { media_type: kind, digest, size: bytes.len() as u64, from: None, name: None }
+        Descriptor::new(kind, digest, bytes.len() as u64)
     };
     let weights = blob(MediaType::Model, &std::fs::read(tiny().join("tiny-q4_k_m.gguf")).unwrap());
     let config = blob(MediaType::Config, b"{\"model_format\":\"gguf\",\"model_family\":\"llama\"}");

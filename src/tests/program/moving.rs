@@ -107,13 +107,7 @@ async fn one_server_pulls_from_another_and_goes_on_where_it_broke_off() {
     let name = "team/large:x";
     let store = Store::open(&from.store()).unwrap();
     let size = 24 << 20;
-    let layer = |kind, content: &[u8]| Descriptor {
-        media_type: kind,
-        digest: store.blobs().put(content).unwrap(),
-        size: content.len() as u64,
-        from: None,
-        name: None,
-    };
+    let layer = |kind, content: &[u8]| Descriptor::new(kind, store.blobs().put(content).unwrap(), content.len() as u64);
     let noise: Vec<u8> = (0..size as u32).map(|at| (at.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
     let (config, weights) = (layer(MediaType::Config, b"{}"), layer(MediaType::Model, &noise));
     store.tag(&ModelName::parse(name).unwrap(), &Manifest::new(config, vec![weights]).to_bytes()).unwrap();
