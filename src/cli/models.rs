@@ -10,6 +10,24 @@ use super::table::table;
 use super::{Output, say, say_json, words};
 
 #[derive(Debug, Args)]
+struct Transfer {
+    /// Speak plain http to the registry
+    #[arg(long)]
+    insecure: bool,
+    /// Bytes in a second at the most: a number, with `k`, `M` or `G`
+    #[arg(long, value_name = "RATE")]
+    limit_rate: Option<String>,
+}
+
+impl Transfer {
+    fn request(self, model: &str) -> Value {
+        let mut request = json!({"model": model, "insecure": self.insecure});
+        set(&mut request, "limit_rate", self.limit_rate.map(Value::String));
+        request
+    }
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct Pull {
     /// The model: `[host/][namespace/]model[:tag]`, or `https://…/file.gguf[?sha256=…]`
     model: String,
@@ -20,12 +38,8 @@ pub(crate) struct Pull {
     /// What to call a model that is from an address or the hub
     #[arg(long)]
     name: Option<String>,
-    /// Speak plain http to the registry
-    #[arg(long)]
-    insecure: bool,
-    /// Bytes in a second at the most: a number, with `k`, `M` or `G`
-    #[arg(long, value_name = "RATE")]
-    limit_rate: Option<String>,
+    #[command(flatten)]
+    transfer: Transfer,
     #[command(flatten)]
     output: Output,
 }
@@ -34,12 +48,8 @@ pub(crate) struct Pull {
 pub(crate) struct Push {
     /// The model, `[host/]namespace/model[:tag]`
     model: String,
-    /// Speak plain http to the registry
-    #[arg(long)]
-    insecure: bool,
-    /// Bytes in a second at the most: a number, with `k`, `M` or `G`
-    #[arg(long, value_name = "RATE")]
-    limit_rate: Option<String>,
+    #[command(flatten)]
+    transfer: Transfer,
     #[command(flatten)]
     output: Output,
 }
@@ -79,13 +89,13 @@ pub(crate) struct Cp {
 
 /// Pulls `model` and shows how it goes.
 pub(super) async fn pull(client: &Client, model: &str, insecure: bool, json: bool) -> anyhow::Result<()> {
-    pull_by(client, json!({"model": model, "insecure": insecure}), json).await
+    transfer(client, "/api/pull", json!({"model": model, "insecure": insecure}), json).await
 }
 
-async fn pull_by(client: &Client, request: Value, json: bool) -> anyhow::Result<()> {
+async fn transfer(client: &Client, path: &str, request: Value, json: bool) -> anyhow::Result<()> {
     let mut progress = Progress::new(json);
     client
-        .lines("/api/pull", &request, |line| {
+        .lines(path, &request, |line| {
             progress.show(&line);
             Ok(())
         })
@@ -101,25 +111,16 @@ impl Pull {
         if self.name.is_some() && !elsewhere {
             bail!("--name is for models from an address or the hub: a registry's keep their own");
         }
-        let mut request = json!({"model": self.model, "insecure": self.insecure});
+        let mut request = self.transfer.request(&self.model);
         set(&mut request, "source", self.source.map(Value::String));
         set(&mut request, "name", self.name.map(Value::String));
-        set(&mut request, "limit_rate", self.limit_rate.map(Value::String));
-        pull_by(client, request, self.output.json).await
+        transfer(client, "/api/pull", request, self.output.json).await
     }
 }
 
 impl Push {
     pub(super) async fn execute(self, client: &Client) -> anyhow::Result<()> {
-        let mut progress = Progress::new(self.output.json);
-        let mut request = json!({"model": self.model, "insecure": self.insecure});
-        set(&mut request, "limit_rate", self.limit_rate.map(Value::String));
-        client
-            .lines("/api/push", &request, |line| {
-                progress.show(&line);
-                Ok(())
-            })
-            .await
+        transfer(client, "/api/push", self.transfer.request(&self.model), self.output.json).await
     }
 }
 

@@ -20,15 +20,7 @@ const FUNCTIONGEMMA_MARK: &str = "<escape>";
 const DEPTH: usize = 128;
 
 static GEMMA4: Style = Style {
-    thought: Thought {
-        open: "<|channel>",
-        label: "thought\n",
-        close: "<channel|>",
-        trim: false,
-        ends_at_call: false,
-        in_text: true,
-        drop_close: false,
-    },
+    thought: Thought { open: "<|channel>", label: "thought\n", close: "<channel|>", in_text: true, ..Thought::PLAIN },
     calls: &[["<|tool_call>", "<tool_call|>"]],
     after_call: &["<tool_call|>", "<|tool_response>"],
     blocks: &[],

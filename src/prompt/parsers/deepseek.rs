@@ -35,15 +35,7 @@ pub(super) const COGITO_TOKENS: &[&str] = &[
 ];
 
 static DEEPSEEK3: Style = Style {
-    thought: Thought {
-        open: "",
-        label: "",
-        close: "</think>",
-        trim: false,
-        ends_at_call: false,
-        in_text: false,
-        drop_close: false,
-    },
+    thought: Thought::PLAIN,
     calls: &[["<｜tool▁calls▁begin｜>", "<｜tool▁calls▁end｜>"]],
     after_call: &[],
     blocks: &[(["<｜tool▁output▁begin｜>", "<｜tool▁output▁end｜>"], Block::Text)],

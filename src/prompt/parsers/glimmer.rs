@@ -141,28 +141,23 @@ impl Format for Glimmer {
             State::Head { framed } => self.head(framed, input),
             State::Calls { .. } => self.calls(input, out),
             State::Stray => {
-                let (text, tag) = input.until(&[NEXT]);
+                let (text, ended) = input.until_end(&[], &[NEXT]);
                 out.content(&text);
-                if tag.is_some() {
-                    input.put_back(NEXT);
+                if ended {
                     self.state = State::Between;
                 }
-                tag.is_some()
+                ended
             }
             State::Content | State::Thinking => {
-                let tags = [ENDS[0], ENDS[1], NEXT];
-                let (text, tag) = input.until(&tags);
-                if matches!(self.state, State::Content) {
-                    out.content(&text);
-                } else {
-                    out.thinking(&text);
+                let (text, ended) = input.until_end(&ENDS, &[NEXT]);
+                match self.state {
+                    State::Thinking => out.thinking(&text),
+                    _ => out.content(&text),
                 }
-                let Some(tag) = tag else { return false };
-                if tags[tag] == NEXT {
-                    input.put_back(NEXT);
+                if ended {
+                    self.state = State::Between;
                 }
-                self.state = State::Between;
-                true
+                ended
             }
         }
     }

@@ -12,15 +12,7 @@ pub(super) const TOKENS: &[&str] =
     &["<think>", "</think>", "<tool_call>", "</tool_call>", "<arg_key>", "</arg_key>", "<arg_value>", "</arg_value>"];
 
 static GLM_4_7: Style = Style {
-    thought: Thought {
-        open: "",
-        label: "",
-        close: "</think>",
-        trim: true,
-        ends_at_call: false,
-        in_text: false,
-        drop_close: false,
-    },
+    thought: Thought { trim: true, ..Thought::PLAIN },
     calls: &[["<tool_call>", "</tool_call>"]],
     after_call: &[],
     blocks: &[],

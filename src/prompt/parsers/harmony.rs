@@ -165,15 +165,12 @@ impl Format for Harmony {
         match &mut self.state {
             State::Between => self.between(input),
             State::Stray => {
-                let tags = [ENDS[0], ENDS[1], ENDS[2], START, CHANNEL, MESSAGE];
-                let (text, tag) = input.until(&tags);
+                let (text, ended) = input.until_end(&ENDS, &[START, CHANNEL, MESSAGE]);
                 out.content(&text);
-                let Some(tag) = tag else { return false };
-                if tag >= ENDS.len() {
-                    input.put_back(tags[tag]);
+                if ended {
+                    self.state = State::Between;
                 }
-                self.state = State::Between;
-                true
+                ended
             }
             State::Header(header) => {
                 let (text, tag) = input.until(&[MESSAGE, ENDS[0]]);
@@ -189,19 +186,15 @@ impl Format for Harmony {
                 true
             }
             State::Content | State::Thinking => {
-                let tags = [ENDS[0], ENDS[1], ENDS[2], START];
-                let (text, tag) = input.until(&tags);
-                if matches!(self.state, State::Content) {
-                    out.content(&text);
-                } else {
-                    out.thinking(&text);
+                let (text, ended) = input.until_end(&ENDS, &[START]);
+                match self.state {
+                    State::Thinking => out.thinking(&text),
+                    _ => out.content(&text),
                 }
-                let Some(tag) = tag else { return false };
-                if tags[tag] == START {
-                    input.put_back(START);
+                if ended {
+                    self.state = State::Between;
                 }
-                self.state = State::Between;
-                true
+                ended
             }
             State::Tool { .. } => self.tool(input, out),
         }

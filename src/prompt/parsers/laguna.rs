@@ -30,12 +30,11 @@ const ALIASES: [(&str, &str); 4] =
 static LAGUNA: Style = Style {
     thought: Thought {
         open: "<think>",
-        label: "",
-        close: "</think>",
         trim: true,
         ends_at_call: true,
         in_text: true,
         drop_close: true,
+        ..Thought::PLAIN
     },
     calls: &[[OPEN, "</tool_call>"], ["<user>", "</user>"]],
     after_call: &[],

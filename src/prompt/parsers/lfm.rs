@@ -13,15 +13,7 @@ const CALLS: [&str; 2] = ["<|tool_call_start|>", "<|tool_call_end|>"];
 pub(super) const TOKENS: &[&str] = &["<think>", "</think>", CALLS[0], CALLS[1]];
 
 static LFM2: Style = Style {
-    thought: Thought {
-        open: "<think>",
-        label: "",
-        close: "</think>",
-        trim: true,
-        ends_at_call: false,
-        in_text: false,
-        drop_close: false,
-    },
+    thought: Thought { open: "<think>", trim: true, ..Thought::PLAIN },
     calls: &[CALLS],
     after_call: &[],
     blocks: &[],

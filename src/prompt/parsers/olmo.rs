@@ -10,15 +10,7 @@ use crate::prompt::OutputParser;
 static OLMO3_THINK: Style = Style { calls: &[], ..OLMO3 };
 
 static OLMO3: Style = Style {
-    thought: Thought {
-        open: "",
-        label: "",
-        close: "</think>",
-        trim: false,
-        ends_at_call: false,
-        in_text: false,
-        drop_close: false,
-    },
+    thought: Thought::PLAIN,
     calls: &[["<function_calls>", "</function_calls>"]],
     after_call: &[],
     blocks: &[],

@@ -11,15 +11,7 @@ use super::typed;
 use crate::prompt::OutputParser;
 use crate::types::Tool;
 
-const THOUGHT: Thought = Thought {
-    open: "<think>",
-    label: "",
-    close: "</think>",
-    trim: true,
-    ends_at_call: true,
-    in_text: false,
-    drop_close: false,
-};
+const THOUGHT: Thought = Thought { open: "<think>", trim: true, ends_at_call: true, ..Thought::PLAIN };
 
 static QWEN3: Style = Style {
     thought: THOUGHT,

@@ -73,6 +73,17 @@ impl Input {
         }
     }
 
+    /// As [`Input::until`], where one of `ends` belongs to what it ends, and one of `nexts` to what follows. Gives whether
+    /// there was one.
+    pub fn until_end(&mut self, ends: &[&str], nexts: &[&str]) -> (String, bool) {
+        let tags = [ends, nexts].concat();
+        let (text, tag) = self.until(&tags);
+        if let Some(next) = tag.and_then(|tag| tag.checked_sub(ends.len())) {
+            self.put_back(nexts[next]);
+        }
+        (text, tag.is_some())
+    }
+
     /// Whether the text begins with one of `words`, and which. `None` when that is not yet certain.
     pub fn begins(&self, words: &[&str]) -> Option<Option<usize>> {
         if let Some(which) = words.iter().position(|word| self.text.starts_with(word)) {

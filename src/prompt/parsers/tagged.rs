@@ -51,6 +51,19 @@ pub(super) struct Thought {
     pub drop_close: bool,
 }
 
+impl Thought {
+    /// What all up to `</think>` is, once it has begun.
+    pub const PLAIN: Self = Self {
+        open: "",
+        label: "",
+        close: "</think>",
+        trim: false,
+        ends_at_call: false,
+        in_text: false,
+        drop_close: false,
+    };
+}
+
 /// What to do with a block that is neither thought nor call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Block {

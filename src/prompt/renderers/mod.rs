@@ -92,6 +92,14 @@ fn same_role_around(messages: &[Message], index: usize) -> (bool, bool) {
     (before, messages.get(index + 1).is_some_and(|next| next.role == *role))
 }
 
+/// A tool's result as the qwen family has it: a user's turn, which those that follow share.
+fn qwen_result(messages: &[Message], index: usize, content: &str) -> String {
+    let (before, after) = same_role_around(messages, index);
+    let begin = if before { "" } else { "<|im_start|>user" };
+    let end = if after { "" } else { "<|im_end|>\n" };
+    format!("{begin}\n<tool_response>\n{content}\n</tool_response>{end}")
+}
+
 /// Where the model's own thinking begins to matter: past the last user message, not counting those that only wrap a
 /// tool's result. `None` when there is no such message.
 fn last_query(messages: &[Message]) -> Option<usize> {

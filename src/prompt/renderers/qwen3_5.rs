@@ -2,7 +2,7 @@
 
 use super::images::Images;
 use super::xml_tools::{self, Words};
-use super::{Renderer, last_query, rendered, same_role_around, split_thinking};
+use super::{Renderer, last_query, qwen_result, rendered, split_thinking};
 use crate::prompt::{Conversation, PromptError, Rendered};
 use crate::types::{Message, Role, Think, ThinkLevel};
 
@@ -61,12 +61,7 @@ impl Renderer for Qwen35 {
                     out += &calls(message, content);
                     out += if is_last { "" } else { "<|im_end|>\n" };
                 }
-                Role::TOOL => {
-                    let (before, after) = same_role_around(messages, index);
-                    out += if before { "" } else { "<|im_start|>user" };
-                    out += &format!("\n<tool_response>\n{content}\n</tool_response>");
-                    out += if after { "" } else { "<|im_end|>\n" };
-                }
+                Role::TOOL => out += &qwen_result(messages, index, content),
                 role if folds => out += &format!("<|im_start|>{role}\n{content}<|im_end|>\n"),
                 _ => {}
             }

@@ -1,7 +1,7 @@
 //! Qwen3-Coder: ChatML with tools and calls as XML. It neither thinks nor sees.
 
 use super::xml_tools::{self, Words};
-use super::{Renderer, is_prefill, rendered, same_role_around};
+use super::{Renderer, is_prefill, qwen_result, rendered};
 use crate::prompt::{Conversation, PromptError, Rendered};
 use crate::types::{Message, Role};
 
@@ -40,10 +40,7 @@ impl Renderer for Qwen3Coder {
 fn turn(out: &mut String, messages: &[Message], index: usize) {
     let message = &messages[index];
     if message.role == Role::TOOL {
-        let (before, after) = same_role_around(messages, index);
-        *out += if before { "" } else { "<|im_start|>user" };
-        *out += &format!("\n<tool_response>\n{}\n</tool_response>", message.content);
-        *out += if after { "" } else { "<|im_end|>\n" };
+        *out += &qwen_result(messages, index, &message.content);
         return;
     }
     *out += &format!("<|im_start|>{}\n{}", message.role, message.content);

@@ -2,7 +2,7 @@
 
 use super::images::Images;
 use super::json::{self, SPACED};
-use super::{Renderer, last_query, rendered, same_role_around};
+use super::{Renderer, last_query, qwen_result, rendered};
 use crate::prompt::{Conversation, PromptError, Rendered};
 use crate::types::{Message, Role, Tool};
 
@@ -46,12 +46,7 @@ impl Renderer for Qwen3Vl {
                     out += &calls(message);
                     out += if is_last { "" } else { "<|im_end|>\n" };
                 }
-                Role::TOOL => {
-                    let (before, after) = same_role_around(messages, index);
-                    out += if before { "" } else { "<|im_start|>user" };
-                    out += &format!("\n<tool_response>\n{content}\n</tool_response>");
-                    out += if after { "" } else { "<|im_end|>\n" };
-                }
+                Role::TOOL => out += &qwen_result(messages, index, &content),
                 _ => {}
             }
         }
