@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use crate::go::duration::GoDuration;
 use crate::types::name::DEFAULT_HOST;
-use crate::types::{Guessing, HostList, KeepAlive, ModelName};
+use crate::types::{ByteSize, Guessing, HostList, KeepAlive, ModelName};
 
 /// hanzod's own port.
 pub const OWN_PORT: u16 = 3690;
@@ -183,6 +183,8 @@ pub struct Config {
     /// Sequences at once in one model; zero leaves it to the server.
     pub num_parallel: u32,
     pub guessing: Guessing,
+    /// What saved prompts may take on the disk; `None` saves none.
+    pub prompt_cache: Option<ByteSize>,
     /// Zero leaves it to the server.
     pub max_loaded: usize,
     pub max_queue: usize,
@@ -242,6 +244,7 @@ impl Config {
             context_length: number("OLLAMA_CONTEXT_LENGTH", 0)?,
             num_parallel: number("OLLAMA_NUM_PARALLEL", 0)?,
             guessing: text("HANZOD_SPECULATIVE").map_or(Ok(Guessing::default()), guessing)?,
+            prompt_cache: prompt_cache(text("HANZOD_PROMPT_CACHE"))?,
             max_loaded: number("OLLAMA_MAX_LOADED_MODELS", 0)? as usize,
             max_queue: number("OLLAMA_MAX_QUEUE", 512)? as usize,
             origins: origins(text("OLLAMA_ORIGINS"))?,
@@ -350,6 +353,12 @@ fn guessing(value: String) -> Result<Guessing, ConfigError> {
         "always" => Ok(Guessing::Always),
         _ => Err(ConfigError { name: "HANZOD_SPECULATIVE", value, why: "is none of on, off and always" }),
     }
+}
+
+fn prompt_cache(value: Option<String>) -> Result<Option<ByteSize>, ConfigError> {
+    let Some(value) = value.filter(|value| value != "off" && value != "0") else { return Ok(None) };
+    let size = value.parse().map(Some);
+    size.map_err(|_| ConfigError { name: "HANZOD_PROMPT_CACHE", value, why: "is neither off nor a size such as 4GiB" })
 }
 
 /// `*`, or an origin with a scheme and at most one `*`.

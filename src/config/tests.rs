@@ -25,6 +25,7 @@ fn ollama_host_as_ollama_reads_it() {
 fn defaults_and_values() {
     let config = Config::read(&[("HOME", "/h")]).unwrap();
     assert_eq!((config.models, config.guessing), (PathBuf::from("/h/.ollama/models"), Guessing::WherePays));
+    assert_eq!(config.prompt_cache, None);
     assert_eq!((config.own, config.compatible), (Some(Endpoint::loopback(3690)), Some(Endpoint::loopback(11434))));
     let set = [
         ("HOME", "/h"),
@@ -34,12 +35,20 @@ fn defaults_and_values() {
         ("OLLAMA_ORIGINS", "https://a.example, app://*"),
         ("HANZOD_EXTRA_STORES", "/a:/b c:"),
         ("HANZOD_SPECULATIVE", "off"),
+        ("HANZOD_PROMPT_CACHE", "4GiB"),
     ];
     let config = Config::read(&set).unwrap();
-    assert_eq!(config.guessing, Guessing::Off);
+    assert_eq!((config.guessing, config.prompt_cache.map(ByteSize::bytes)), (Guessing::Off, Some(4 << 30)));
     assert_eq!((config.compatible, config.models, config.keep_alive), (None, "/m".into(), KeepAlive::Forever));
     assert_eq!(config.origins, ["https://a.example", "app://*"]);
     assert_eq!(config.extra_stores, [PathBuf::from("/a"), PathBuf::from("/b c")]);
+}
+
+#[test]
+fn prompts_are_saved_only_when_it_is_said() {
+    for off in ["off", "0", ""] {
+        assert_eq!(Config::read(&[("HANZOD_PROMPT_CACHE", off)]).unwrap().prompt_cache, None, "{off}");
+    }
 }
 
 #[test]
@@ -74,6 +83,7 @@ fn what_cannot_be_meant_is_named() {
         ("HANZOD_REGISTRY", "yes"),
         ("HANZOD_REGISTRY_UPSTREAM", "https://x.example"),
         ("HANZOD_SPECULATIVE", "maybe"),
+        ("HANZOD_PROMPT_CACHE", "some"),
     ] {
         assert_eq!(Config::read(&[(name, value)]).unwrap_err().name, name);
     }

@@ -24,19 +24,23 @@ impl ByteRate {
 impl FromStr for ByteRate {
     type Err = InvalidRate;
 
-    /// A number, and `k`, `M` or `G` for as many times 1024, 1024² or 1024³, as curl's and wget's limits have it.
     fn from_str(text: &str) -> Result<Self, InvalidRate> {
-        let text = text.trim();
-        let (number, unit) = match text.char_indices().next_back() {
-            Some((at, 'k' | 'K')) => (&text[..at], 1 << 10),
-            Some((at, 'm' | 'M')) => (&text[..at], 1 << 20),
-            Some((at, 'g' | 'G')) => (&text[..at], 1 << 30),
-            _ => (text, 1),
-        };
-        let plain = !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
-        let number: f64 = number.parse().ok().filter(|_| plain).ok_or(InvalidRate)?;
-        Self::new((number * f64::from(unit)) as u64).ok_or(InvalidRate)
+        count(text).and_then(Self::new).ok_or(InvalidRate)
     }
+}
+
+/// A number, and `k`, `M` or `G` for as many times 1024, 1024² or 1024³, as curl's and wget's limits have it.
+pub(super) fn count(text: &str) -> Option<u64> {
+    let text = text.trim();
+    let (number, unit) = match text.char_indices().next_back() {
+        Some((at, 'k' | 'K')) => (&text[..at], 1 << 10),
+        Some((at, 'm' | 'M')) => (&text[..at], 1 << 20),
+        Some((at, 'g' | 'G')) => (&text[..at], 1 << 30),
+        _ => (text, 1),
+    };
+    let plain = !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+    let number: f64 = number.parse().ok().filter(|_| plain)?;
+    Some((number * f64::from(unit)) as u64)
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! Floor 0: our words. No IO, no async, nothing of any dialect.
 
 pub mod byte_rate;
+pub mod byte_size;
 pub mod chat;
 pub mod digest;
 pub mod file_name;
@@ -10,6 +11,7 @@ pub mod name;
 pub mod options;
 
 pub use byte_rate::ByteRate;
+pub use byte_size::ByteSize;
 pub use chat::{
     Format, Function, Image, Message, Property, Role, Think, ThinkLevel, Tool, ToolCall, ToolFunction, ToolParameters,
 };
