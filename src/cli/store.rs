@@ -16,7 +16,7 @@ pub(crate) struct Df {
 
 #[derive(Debug, Args)]
 pub(crate) struct Prune {
-    /// Also downloads (and damaged blobs) left for less than the usual seven days
+    /// Also downloads (damaged blobs, saved prompts) left for less than the usual seven days
     #[arg(long, value_name = "AGE", default_value = "7d")]
     partials_older_than: String,
     /// Only tell what would go

@@ -2,7 +2,8 @@
 //!
 //! `blobs/sha256-<hex>` and `manifests/<host>/<namespace>/<model>/<tag>` are Ollama's; `hanzod/` is ours and Ollama never
 //! looks into it: downloads under way (`partial/`), folders of links for engines that want files by name (`views/`), what
-//! blobs' files were like when they were last found right (`stamps/`), and blobs that were not (`damaged/`).
+//! blobs' files were like when they were last found right (`stamps/`), blobs that were not (`damaged/`), and what models made of
+//! long prompts (`prompts/`).
 
 use std::fs;
 use std::io;
@@ -72,6 +73,11 @@ impl Layout {
     /// Blobs that were found not to be what their names say, moved out of the way.
     pub fn damaged(&self) -> PathBuf {
         self.root.join("hanzod").join("damaged")
+    }
+
+    /// What engines save of prompts, in files of their own.
+    pub fn prompts(&self) -> PathBuf {
+        self.root.join("hanzod").join("prompts")
     }
 
     /// Makes the folders, and gives blobs of Ollama's first versions (`sha256:<hex>`) the names of today.

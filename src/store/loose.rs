@@ -1,5 +1,5 @@
-//! Files of the store that no manifest names: unused blobs, downloads that did not end, files that were being written, and
-//! blobs that were found damaged.
+//! Files of the store that no manifest names: unused blobs, downloads that did not end, files that were being written,
+//! blobs that were found damaged, and saved prompts.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -23,6 +23,8 @@ pub enum LooseKind {
     Temporary,
     /// A blob that was not what its name said, moved out of the way.
     Damaged,
+    /// What an engine saved of a prompt.
+    Prompt,
 }
 
 /// What stands for itself: one file, or one and those beside it.
@@ -59,9 +61,11 @@ impl Store {
             };
             add(&mut found, kind, digest, entry);
         }
-        for (folder, kind) in
-            [(self.layout().partials(), LooseKind::Partial), (self.layout().damaged(), LooseKind::Damaged)]
-        {
+        for (folder, kind) in [
+            (self.layout().partials(), LooseKind::Partial),
+            (self.layout().damaged(), LooseKind::Damaged),
+            (self.layout().prompts(), LooseKind::Prompt),
+        ] {
             for entry in entries(&folder) {
                 let digest = digest_of(&entry);
                 add(&mut found, kind, digest, entry);

@@ -16,7 +16,8 @@ use crate::types::Digest;
 pub struct PruneRules {
     /// A blob this young may belong to a create or a pull of another program on the same store.
     pub grace: Duration,
-    /// A download that nobody has gone on with for this long is given up; so is a damaged blob.
+    /// A download that nobody has gone on with for this long is given up; so are a damaged blob and a saved prompt that nobody
+    /// has used.
     pub partial_life: Duration,
     /// Only tell.
     pub dry_run: bool,
@@ -52,7 +53,7 @@ impl Store {
             let age = match loose.kind {
                 LooseKind::Blob if kept.is_some() => continue,
                 LooseKind::Blob | LooseKind::Temporary => rules.grace,
-                LooseKind::Partial | LooseKind::Damaged => rules.partial_life,
+                LooseKind::Partial | LooseKind::Damaged | LooseKind::Prompt => rules.partial_life,
             };
             let old = now.duration_since(loose.modified).is_ok_and(|past| past >= age);
             if !old || loose.held || !(rules.dry_run || self.discard(&loose)) {
@@ -188,6 +189,21 @@ mod tests {
         let pruned = store.prune(&PruneRules { partial_life: Duration::ZERO, ..PruneRules::default() });
         assert_eq!(pruned.removed.len(), 3, "two downloads, and the blob");
         assert_eq!(fs::read_dir(store.layout().partials()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn saved_prompts_live_seven_days_after_their_last_use() {
+        let (_folder, store) = store();
+        fs::create_dir_all(store.layout().prompts()).unwrap();
+        let [used, unused] = ["used.prompt", "unused.prompt"].map(|name| store.layout().prompts().join(name));
+        for (path, days) in [(&used, 6), (&unused, 8)] {
+            fs::write(path, b"state").unwrap();
+            age(path, days * 24);
+        }
+        let loose: Vec<_> = store.usage().loose.iter().map(|loose| (loose.kind, loose.size)).collect();
+        assert_eq!(loose, [(LooseKind::Prompt, 5), (LooseKind::Prompt, 5)]);
+        assert_eq!(store.sweep(), 5);
+        assert!(used.exists() && !unused.exists());
     }
 
     #[test]

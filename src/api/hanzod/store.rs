@@ -43,6 +43,7 @@ fn loose(loose: &Loose) -> LooseFile {
             LooseKind::Partial => "partial",
             LooseKind::Temporary => "temporary",
             LooseKind::Damaged => "damaged",
+            LooseKind::Prompt => "prompt",
         },
         digest: loose.digest.as_ref().map(ToString::to_string),
         size: loose.size,
