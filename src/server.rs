@@ -24,9 +24,9 @@ use tower::ServiceExt as _;
 
 use crate::api::{self, AppState, Hosts, ListCache, ModelCache, Origins, Registry};
 use crate::config::{Config, Endpoint};
-use crate::engine::Quantizer;
 use crate::engine::process::ProcessEngine;
 use crate::engine::route::Defaults;
+use crate::engine::{Quantizer, Saving};
 use crate::pull::{HubSettings, PullSettings, Puller, Secret};
 use crate::scheduler::{self, Scheduler};
 use crate::store::{Store, StoreError};
@@ -56,8 +56,8 @@ pub enum ServerError {
     System { what: &'static str, source: std::io::Error },
 }
 
-/// Puts the rooms together.
-fn compose(config: &Config) -> Result<AppState, ServerError> {
+/// Puts the rooms together. The engine is for waiting until it has ended.
+fn compose(config: &Config) -> Result<(AppState, ProcessEngine), ServerError> {
     let store = Store::open_with(&config.models, &config.extra_stores)?;
     let store = if config.no_prune { store.keep_replaced() } else { store };
     let engine =
@@ -71,8 +71,9 @@ fn compose(config: &Config) -> Result<AppState, ServerError> {
         load_timeout: config.load_timeout,
         ..scheduler::Settings::default()
     };
-    Ok(AppState {
-        scheduler: Scheduler::start(Arc::new(engine), settings),
+    let saving = config.prompt_cache.map(|most| Saving { folder: store.layout().prompts(), bytes: most.bytes() });
+    let state = AppState {
+        scheduler: Scheduler::start(Arc::new(engine.clone()), settings),
         quantizer,
         puller: Puller::new(store.clone(), pull_settings(config)),
         store,
@@ -81,6 +82,7 @@ fn compose(config: &Config) -> Result<AppState, ServerError> {
             parallel: config.num_parallel,
             available: None,
             guessing: config.guessing,
+            saving,
         },
         go_template: config.go_template,
         origins: Origins::new(&config.origins),
@@ -88,7 +90,8 @@ fn compose(config: &Config) -> Result<AppState, ServerError> {
         known: ModelCache::default(),
         listed: ListCache::default(),
         registry: Registry::new(config.registry, &config.registry_upstream),
-    })
+    };
+    Ok((state, engine))
 }
 
 fn pull_settings(config: &Config) -> PullSettings {
@@ -154,7 +157,7 @@ impl Stops {
 pub async fn serve(config: Config, only: Vec<Endpoint>) -> Result<(), ServerError> {
     let mut stops = Stops::listen()?;
     let listeners = bind(&config, only).await?;
-    let state = compose(&config)?;
+    let (state, engine) = compose(&config)?;
     for (_, address) in &listeners {
         // The line that scripts wait for. They need not read on.
         writeln!(std::io::stderr(), "hanzod is listening on http://{address}").ok();
@@ -182,7 +185,10 @@ pub async fn serve(config: Config, only: Vec<Endpoint>) -> Result<(), ServerErro
     // The accepting tasks have ended, so this is the last handle.
     if let Some(graceful) = Arc::into_inner(graceful) {
         tokio::select! {
-            () = graceful.shutdown() => return Ok(()),
+            () = graceful.shutdown() => {
+                tokio::select! { () = engine.ended() => {} () = stops.next() => {} }
+                return Ok(());
+            }
             () = tokio::time::sleep(GRACE) => {}
             () = stops.next() => {}
         }
@@ -277,7 +283,7 @@ impl InProcess {
     /// # Errors
     /// When the store cannot be opened.
     pub fn start(config: &Config) -> Result<Self, ServerError> {
-        Ok(Self { router: api::router(compose(config)?) })
+        Ok(Self { router: api::router(compose(config)?.0) })
     }
 
     /// Calls a route as a client on this machine would.

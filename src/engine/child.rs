@@ -2,7 +2,8 @@
 //!
 //! Commands come in on standard input and events go out on standard output. Whatever a library prints to standard output
 //! goes to standard error instead, so that it cannot break a frame. When standard input ends, the server is gone or wants
-//! the memory back, and the process ends at once, whatever it was doing.
+//! the memory back, and the process ends at once, whatever it was doing. A runner that saves prompts is told before that to
+//! leave, and ends by itself.
 
 use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Write};
@@ -37,8 +38,9 @@ pub fn main() -> io::Result<()> {
     match incoming.recv() {
         Ok(Command::Load(spec)) => {
             let backend = super::backend_of(spec.engine);
-            if let Err(error) = backend.and_then(|backend| backend.serve(&spec, &incoming, &events)) {
-                events.send(Event::LoadFailed(error));
+            match backend.and_then(|backend| backend.serve(&spec, &incoming, &events)) {
+                Ok(()) => exit(0),
+                Err(error) => events.send(Event::LoadFailed(error)),
             }
         }
         Ok(Command::Quantize(spec)) => events.send(Event::Quantized(super::quantize_here(&spec, &events))),

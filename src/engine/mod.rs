@@ -31,13 +31,15 @@ pub mod request;
 pub mod route;
 #[cfg(any(feature = "llama", feature = "mistral", test))]
 mod sampler;
+#[cfg(any(feature = "llama", test))]
+mod saved;
 mod spawn;
 #[cfg(any(feature = "llama", feature = "mistral", test))]
 mod tokens;
 
 pub use event::{Completion, EngineError, FinishReason, RunnerReport, StepEvent, TokenLogprob, Usage};
 pub use quantize::{QuantizeSpec, Quantizer};
-pub use request::{Constraint, EmbedReply, EmbedRequest, EngineKind, GenerateRequest, LoadSpec, PromptPart};
+pub use request::{Constraint, EmbedReply, EmbedRequest, EngineKind, GenerateRequest, LoadSpec, PromptPart, Saving};
 
 use std::pin::Pin;
 use std::sync::Arc;

@@ -1,5 +1,5 @@
-//! What has to be made before an answer can begin, made beside the thread on which answers are written: no answer waits for
-//! another's preparation.
+//! What has to be made before an answer can begin, or after it, made beside the thread on which answers are written: no answer
+//! waits for another's preparation.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;

@@ -4,17 +4,21 @@
 //! others: when a request's buffer is full, that request alone is ended.
 //!
 //! Invariant: a request that is dropped sends a cancel; a [`ProcessRunner`] that is dropped closes the pipe and the child
-//! ends, as it does when the server dies.
+//! ends, as it does when the server dies. One that saves prompts is told to leave, and has [`LEAVE`] for it.
 
 use std::collections::HashMap;
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::timeout;
+use tokio_util::task::TaskTracker;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::event::{EngineError, RunnerReport, StepEvent};
 use super::protocol::{Command, Event, SequenceId};
@@ -24,16 +28,40 @@ use super::{Engine, Runner, StepStream};
 
 /// Events that wait for one request's reader. A reader this far behind is given up.
 const BUFFER: usize = 8192;
+/// How long a runner may take to write what it saves. What is not written by then is lost.
+const LEAVE: Duration = Duration::from_secs(10);
+
 /// Starts runners as child processes.
 #[derive(Clone, Debug)]
 pub struct ProcessEngine {
     program: Program,
+    savers: Savers,
+}
+
+/// Runners that save prompts, and so take their time to end.
+#[derive(Clone, Debug)]
+struct Savers {
+    all: TaskTracker,
+    /// Those that nobody holds any more.
+    leaving: TaskTracker,
+}
+
+impl Savers {
+    fn new() -> Self {
+        let [all, leaving] = std::array::from_fn(|_| {
+            let tracker = TaskTracker::new();
+            // Only of a closed one can the end be waited for. It takes in others all the same.
+            tracker.close();
+            tracker
+        });
+        Self { all, leaving }
+    }
 }
 
 impl ProcessEngine {
     /// `program` must run [`super::child::main`] when it is given `arguments`.
     pub fn new(program: PathBuf, arguments: Vec<OsString>) -> Self {
-        Self { program: Program::new(program, arguments) }
+        Self { program: Program::new(program, arguments), savers: Savers::new() }
     }
 
     /// `hanzod runner`, of the program that is running.
@@ -41,18 +69,27 @@ impl ProcessEngine {
     /// # Errors
     /// When the system does not tell where the program is.
     pub fn of_this_program() -> std::io::Result<Self> {
-        Ok(Self { program: Program::this()? })
+        Ok(Self { program: Program::this()?, savers: Savers::new() })
+    }
+
+    /// Waits until runners that save prompts have written them and ended. Nobody may hold one any more.
+    pub async fn ended(&self) {
+        timeout(LEAVE, self.savers.all.wait()).await.ok();
     }
 }
 
 impl Engine for ProcessEngine {
     fn load(&self, spec: LoadSpec) -> BoxFuture<'static, Result<Arc<dyn Runner>, EngineError>> {
-        let program = self.program.clone();
+        let (program, savers) = (self.program.clone(), self.savers.clone());
         async move {
             let checked = spec.clone();
             let check = tokio::task::spawn_blocking(move || super::route::check(&checked));
             check.await.unwrap_or_else(|error| Err(error.to_string())).map_err(EngineError::Load)?;
-            Ok(Arc::new(ProcessRunner::start(&program, spec).await?) as Arc<dyn Runner>)
+            if spec.saving.is_some() {
+                // Those that leave still have the memory that this one was promised, and may be writing what it is to read.
+                savers.leaving.wait().await;
+            }
+            Ok(Arc::new(ProcessRunner::start(&program, spec, savers).await?) as Arc<dyn Runner>)
         }
         .boxed()
     }
@@ -131,12 +168,22 @@ impl Drop for Hold {
 pub struct ProcessRunner {
     report: RunnerReport,
     shared: Arc<Shared>,
-    /// Dropped with the runner: the task that owns the child then closes its pipe.
-    _end: oneshot::Sender<()>,
+    /// Used when the runner is dropped: the task that owns the child then ends it.
+    end: Option<oneshot::Sender<TaskTrackerToken>>,
+    leaving: TaskTracker,
+}
+
+impl Drop for ProcessRunner {
+    fn drop(&mut self) {
+        if let Some(end) = self.end.take() {
+            end.send(self.leaving.token()).ok();
+        }
+    }
 }
 
 impl ProcessRunner {
-    async fn start(program: &Program, spec: LoadSpec) -> Result<Self, EngineError> {
+    async fn start(program: &Program, spec: LoadSpec, savers: Savers) -> Result<Self, EngineError> {
+        let saves = spec.saving.is_some();
         let started = program.start();
         let Spawned { commands: pipe, mut events, process } =
             started.map_err(|error| EngineError::Load(format!("cannot start the runner: {error}")))?;
@@ -164,8 +211,13 @@ impl ProcessRunner {
             commands,
         });
         let (end, ended) = oneshot::channel();
-        tokio::spawn(pump(process, events, shared.clone(), ended));
-        Ok(Self { report, shared, _end: end })
+        let pump = pump(process, events, shared.clone(), ended, saves);
+        if saves {
+            savers.all.spawn(pump)
+        } else {
+            tokio::spawn(pump)
+        };
+        Ok(Self { report, shared, end: Some(end), leaving: savers.leaving })
     }
 }
 
@@ -235,16 +287,26 @@ async fn write(mut pipe: Commands, mut queue: mpsc::UnboundedReceiver<Command>) 
 }
 
 /// Owns the child: routes its events until it dies or the runner is dropped.
-async fn pump(mut process: Offspring, mut events: Events, shared: Arc<Shared>, mut ended: oneshot::Receiver<()>) {
+async fn pump(
+    mut process: Offspring,
+    mut events: Events,
+    shared: Arc<Shared>,
+    mut ended: oneshot::Receiver<TaskTrackerToken>,
+    saves: bool,
+) {
     loop {
         tokio::select! {
             event = events.next() => match event {
                 Some(event) => route(&shared, event),
                 None => break,
             },
-            _ = &mut ended => {
+            // The token is held until the process is gone.
+            _leaving = &mut ended => {
                 // Nobody holds the runner any more, so nobody waits for an answer.
                 shared.alive.store(false, Ordering::Release);
+                if saves && shared.commands.send(Command::Leave).is_ok() {
+                    process.wait(LEAVE).await;
+                }
                 process.kill().await;
                 return;
             }

@@ -46,6 +46,8 @@ pub enum Command {
     Cancel {
         sequence: SequenceId,
     },
+    /// Comes last, to a runner that saves prompts: it writes what is worth it and ends. Nothing is answered.
+    Leave,
 }
 
 /// What a runner says.

@@ -15,6 +15,14 @@ pub enum EngineKind {
     Mistral,
 }
 
+/// Where states of prompts are kept on disk.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Saving {
+    pub folder: PathBuf,
+    /// Of all of them at the most.
+    pub bytes: u64,
+}
+
 /// Everything a runner needs to load a model.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LoadSpec {
@@ -32,6 +40,8 @@ pub struct LoadSpec {
     pub parallel: u32,
     /// The model makes embeddings and no text.
     pub embedding: bool,
+    /// What was made of long prompts outlives the runner, there.
+    pub saving: Option<Saving>,
 }
 
 impl LoadSpec {

@@ -1,6 +1,6 @@
 //! Which engine runs a model, with how much context and how many sequences at once, and how much memory that takes.
 
-use super::request::{EngineKind, LoadSpec};
+use super::request::{EngineKind, LoadSpec, Saving};
 use crate::gguf::{Gguf, Metadata};
 use crate::store::{Capability, Model, ModelFormat, StoreError};
 use crate::types::{Guessing, LoadOptions};
@@ -20,7 +20,7 @@ const COMPUTE: u64 = 128 << 20;
 const CACHE_ELEMENT: u64 = 2;
 
 /// What the server gives when a request does not say.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Defaults {
     /// Context of one sequence; zero is ours.
     pub context: u32,
@@ -29,6 +29,8 @@ pub struct Defaults {
     /// Free memory in bytes, when that is known.
     pub available: Option<u64>,
     pub guessing: Guessing,
+    /// Where prompts are saved, if they are.
+    pub saving: Option<Saving>,
 }
 
 /// How a model is to be loaded.
@@ -79,6 +81,8 @@ pub fn plan(model: &Model, options: &LoadOptions, defaults: Defaults) -> Result<
         0 => (1..=PARALLEL).rev().find(|count| fits(*count)).unwrap_or(1),
         asked => asked,
     };
+    // Only llama.cpp gives its state away.
+    let saving = defaults.saving.filter(|_| engine == EngineKind::Llama && !embedding);
     let spec = LoadSpec {
         engine,
         weights,
@@ -89,6 +93,7 @@ pub fn plan(model: &Model, options: &LoadOptions, defaults: Defaults) -> Result<
         options,
         parallel,
         embedding,
+        saving,
     };
     Ok(Plan { spec, estimate: estimate(parallel) })
 }
@@ -166,6 +171,7 @@ mod tests {
             options: LoadOptions::default(),
             parallel: 1,
             embedding: false,
+            saving: None,
         };
         assert!(check(&spec).unwrap_err().starts_with("unable to load model: "));
     }

@@ -129,6 +129,11 @@ pub(super) struct Offspring {
 }
 
 impl Offspring {
+    /// Lets it end by itself, if it does within `time`.
+    pub(super) async fn wait(&mut self, time: Duration) {
+        timeout(time, self.child.wait()).await.ok();
+    }
+
     /// Kills it and waits until it is gone.
     pub(super) async fn kill(&mut self) {
         self.child.kill().await.ok();

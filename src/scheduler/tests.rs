@@ -102,6 +102,7 @@ fn wanted(name: &str) -> Wanted {
         options,
         parallel: 4,
         embedding: false,
+        saving: None,
     };
     Wanted { name: name.into(), digest: Digest::of(name.as_bytes()), spec, estimate: 100, keep_alive: None }
 }

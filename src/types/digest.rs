@@ -19,6 +19,10 @@ impl Digest {
         Self(bytes)
     }
 
+    pub const fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+
     /// The digest of `content`.
     pub fn of(content: &[u8]) -> Self {
         use sha2::Digest as _;

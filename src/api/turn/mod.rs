@@ -131,7 +131,7 @@ pub async fn wanted(
     let mut resolved = Options::default();
     resolved.apply(&known.model.parameters)?;
     resolved.apply(options)?;
-    let (known, load, defaults) = (known.clone(), resolved.load.clone(), state.defaults);
+    let (known, load, defaults) = (known.clone(), resolved.load.clone(), state.defaults.clone());
     let wanted = blocking(move || {
         let defaults = Defaults { available: available_memory(), ..defaults };
         let plan = plan(&known.model, &load, defaults)?;

@@ -70,6 +70,8 @@ pub struct Cached {
     pub spans: Vec<Span>,
     /// When it was last used, on the decoder's clock.
     pub used: u64,
+    /// From where on tokens were moved to the place of others that were taken out, which they have seen.
+    pub moved: Option<usize>,
 }
 
 impl Cached {
@@ -81,6 +83,11 @@ impl Cached {
         // Of an image there is all or nothing.
         let cut = self.spans.iter().find(|span| span.at < common && common < span.end());
         cut.map_or(common, |span| span.at)
+    }
+
+    /// It knows what its tokens say and nothing else.
+    pub fn is_plain(&self) -> bool {
+        self.spans.is_empty() && self.moved.is_none()
     }
 
     /// The position of the token `at` this place, which is not within an image.
@@ -103,7 +110,7 @@ pub struct Place {
 pub fn place(slots: &[Cached], free: &[usize], prompt: &[u32], copies: Option<usize>) -> Option<Place> {
     let common = |slot: usize| slots[slot].common(prompt);
     let best = free.iter().copied().max_by_key(|slot| (common(*slot), std::cmp::Reverse(slots[*slot].used)))?;
-    let oldest = free.iter().copied().min_by_key(|slot| (!slots[*slot].tokens.is_empty(), slots[*slot].used))?;
+    let oldest = oldest(slots, free)?;
     let goes_on = common(best) > 0 && (common(best) * 2 >= slots[best].tokens.len() || copies.is_none());
     let slot = if goes_on { best } else { oldest };
     let source = copies.and_then(|least| {
@@ -111,6 +118,11 @@ pub fn place(slots: &[Cached], free: &[usize], prompt: &[u32], copies: Option<us
         (common(most) >= common(slot) + least).then_some(most)
     });
     Some(Place { slot, from: source })
+}
+
+/// Of those in `free` an empty one, or else the one unused for longest.
+pub fn oldest(slots: &[Cached], free: &[usize]) -> Option<usize> {
+    free.iter().copied().min_by_key(|slot| (!slots[*slot].tokens.is_empty(), slots[*slot].used))
 }
 
 /// The number of a slot as llama.cpp counts sequences.
@@ -125,6 +137,7 @@ pub fn clear(context: &mut LlamaContext<'_>, slot: usize, cached: &mut Cached) {
     }
     cached.tokens.clear();
     cached.spans.clear();
+    cached.moved = None;
 }
 
 /// Keeps the first `length` tokens, or none when this memory cannot lose its end, or has lost its beginning.
@@ -137,6 +150,7 @@ pub fn keep(context: &mut LlamaContext<'_>, slot: usize, cached: &mut Cached, le
     if cut && whole && length > 0 {
         cached.tokens.truncate(length);
         cached.spans.retain(|span| span.end() <= length);
+        cached.moved.take_if(|from| *from >= length);
     } else {
         clear(context, slot, cached);
     }
@@ -166,6 +180,7 @@ impl Traits {
             Ok(()) => {
                 slots[to].tokens = slots[from].tokens.clone();
                 slots[to].spans = slots[from].spans.clone();
+                slots[to].moved = slots[from].moved;
                 keep(context, to, &mut slots[to], length, self);
             }
             Err(error) => tracing::warn!(%error, "a sequence cannot be copied"),
@@ -184,6 +199,7 @@ impl Traits {
             && context.kv_cache_seq_add(sequence(slot), position(to), None, back).is_ok()
         {
             cached.tokens.drain(from..to);
+            cached.moved = Some(cached.moved.map_or(from, |before| before.min(from)));
         } else {
             keep(context, slot, cached, from, self);
         }
@@ -227,7 +243,7 @@ mod tests {
     #[test]
     fn an_image_is_known_as_a_whole_or_not_at_all() {
         let spans = vec![Span { at: 1, tokens: 4, positions: 2 }, Span { at: 6, tokens: 4, positions: 2 }];
-        let cached = Cached { tokens: vec![1, 90, 90, 90, 90, 2, 91, 91, 91, 91, 3], spans, used: 0 };
+        let cached = Cached { tokens: vec![1, 90, 90, 90, 90, 2, 91, 91, 91, 91, 3], spans, ..Cached::default() };
         assert_eq!([0, 1, 5, 6, 10, 11].map(|at| cached.position(at)), [0, 1, 3, 4, 6, 7]);
         assert_eq!(cached.common(&[1, 90, 90, 90, 90, 2, 92, 92, 92, 92, 3]), 6);
         assert_eq!(cached.common(&[1, 90, 90, 90, 90, 2, 91, 91, 91, 91, 3, 4]), 11);

@@ -1,6 +1,8 @@
 //! Continuous batching: one loop, each turn of which takes every answer a token further and evaluates pieces of the
 //! prompts that wait, all in one batch.
 
+mod seat;
+
 use std::collections::VecDeque;
 use std::ops::ControlFlow;
 use std::sync::mpsc::{Receiver, TryRecvError};
@@ -15,6 +17,7 @@ use super::guess::Guesser;
 use super::pace::Pace;
 use super::piece::{self, Piece};
 use super::prompt::Prompt;
+use super::saver::Saver;
 use super::vision::{Medium, Projector};
 use super::vocab::{Vocab, native};
 use crate::engine::answer::{self, Answer, Next};
@@ -49,6 +52,8 @@ pub struct Decoder<'m> {
     length: usize,
     /// What llama.cpp remembers, by slot.
     cached: Vec<Cached>,
+    /// What it is to remember for longer.
+    saver: Option<Saver>,
     /// What is being written, by slot.
     jobs: Vec<Option<Job>>,
     /// In the order they came.
@@ -81,6 +86,7 @@ impl<'m> Decoder<'m> {
             traits,
             length: limits.context,
             cached: std::iter::repeat_with(Cached::default).take(slots).collect(),
+            saver: None,
             jobs: std::iter::repeat_with(|| None).take(slots).collect(),
             waiting: VecDeque::new(),
             preparing: Preparing::default(),
@@ -92,14 +98,23 @@ impl<'m> Decoder<'m> {
         }
     }
 
-    /// Serves `commands` until their channel closes.
+    /// The same, and what it knows outlives it.
+    pub fn saving(self, saver: Option<Saver>) -> Self {
+        Self { saver, ..self }
+    }
+
+    /// Serves `commands` until their channel closes or it is told to leave.
     pub fn run(mut self, commands: &Receiver<Command>) {
         loop {
-            let idle = self.waiting.is_empty() && self.jobs.iter().all(Option::is_none);
+            let reads = self.saver.as_ref().is_some_and(Saver::is_reading);
+            let idle = self.jobs.iter().all(Option::is_none) && (self.waiting.is_empty() || reads);
             self.welcome(if idle { LISTEN } else { Duration::ZERO });
-            if idle && self.waiting.is_empty() && self.preparing.is_idle() {
+            if idle && self.waiting.is_empty() && self.preparing.is_idle() && !reads {
+                self.saver.iter_mut().for_each(Saver::let_go);
                 let Ok(command) = commands.recv() else { return };
-                self.take(command);
+                if self.take(command).is_break() {
+                    return;
+                }
             }
             if self.drain(commands).is_break() {
                 return;
@@ -112,14 +127,14 @@ impl<'m> Decoder<'m> {
     fn drain(&mut self, commands: &Receiver<Command>) -> ControlFlow<()> {
         loop {
             match commands.try_recv() {
-                Ok(command) => self.take(command),
+                Ok(command) => self.take(command)?,
                 Err(TryRecvError::Empty) => return ControlFlow::Continue(()),
                 Err(TryRecvError::Disconnected) => return ControlFlow::Break(()),
             }
         }
     }
 
-    fn take(&mut self, command: Command) {
+    fn take(&mut self, command: Command) -> ControlFlow<()> {
         match command {
             Command::Generate { sequence, mut request } => {
                 let constraint = request.constraint.take();
@@ -139,8 +154,13 @@ impl<'m> Decoder<'m> {
                 let error = "this model does not support embeddings";
                 self.events.failed(sequence, EngineError::Invalid(error.into()));
             }
+            Command::Leave => {
+                self.leave();
+                return ControlFlow::Break(());
+            }
             other => super::common(self.vocab, other, &self.events),
         }
+        ControlFlow::Continue(())
     }
 
     /// A constraint is compiled beside this thread, which all answers wait for.
@@ -153,8 +173,12 @@ impl<'m> Decoder<'m> {
         self.preparing.start(job.sequence, job, move || tokens.constrain(&constraint))
     }
 
-    /// Takes in those whose constraint is compiled. If there are others, waits for one as long as `patience`.
+    /// Takes in those whose constraint is compiled, and what was read of saved prompts. If there are others, waits for one as
+    /// long as `patience`.
     fn welcome(&mut self, patience: Duration) {
+        if let Some(saver) = &mut self.saver {
+            saver.settle(patience);
+        }
         for (mut job, constrained) in self.preparing.done(patience) {
             match constrained {
                 Ok(constrained) => {
@@ -180,30 +204,6 @@ impl<'m> Decoder<'m> {
         let guesses = self.ahead.is_on() && media.is_empty();
         let guesser = guesses.then(|| Guesser::new(tokens));
         Ok(Job { sequence, answer, media, answering: false, guesser })
-    }
-
-    /// Gives free slots to those who wait.
-    fn seat(&mut self) {
-        while let Some(job) = self.waiting.front() {
-            let free: Vec<usize> = (0..self.jobs.len()).filter(|slot| self.jobs[*slot].is_none()).collect();
-            let prompt = job.answer.history();
-            let Some(place) = cache::place(&self.cached, &free, prompt, self.traits.copies()) else { return };
-            let slot = place.slot;
-            if let Some(from) = place.from {
-                let common = self.cached[from].common(prompt);
-                self.traits.copy(&mut self.context, &mut self.cached, from, slot, common);
-            }
-            let common = self.cached[slot].common(prompt);
-            cache::keep(&mut self.context, slot, &mut self.cached[slot], common, self.traits);
-            self.clock += 1;
-            self.cached[slot].used = self.clock;
-            self.jobs[slot] = self.waiting.pop_front();
-            if let Some(job) = &mut self.jobs[slot] {
-                let known = self.cached[slot].tokens.len();
-                job.media.retain(|medium| medium.span.at >= known);
-                job.answer.begin(known);
-            }
-        }
     }
 
     /// Evaluates the next image or sound of the sequence that came first: one, so that answers go on in between.

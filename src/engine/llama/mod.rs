@@ -21,6 +21,7 @@ mod piece;
 mod policy;
 mod prompt;
 mod quantize;
+mod saver;
 mod turns;
 mod unnamed;
 mod vision;
@@ -88,9 +89,10 @@ impl Backend for Llama {
             embedder.run(commands);
         } else {
             let ahead = ahead::Ahead::new(guessing, draft);
+            let saver = saver::Saver::new(spec, limits, traits, &report.device);
             let decoder = decode::Decoder::new(context, &vocab, projector, traits, limits, ahead, events.clone());
             events.loaded(report);
-            decoder.run(commands);
+            decoder.saving(saver).run(commands);
         }
         Ok(())
     }
@@ -107,6 +109,6 @@ fn common(vocab: &Vocab<'_>, command: Command, events: &Events) {
             Err(error) => events.failed(sequence, error),
         },
         Command::Load(_) | Command::Quantize(_) => tracing::warn!("a runner has one task: a second one is passed over"),
-        Command::Generate { .. } | Command::Embed { .. } | Command::Cancel { .. } => {}
+        Command::Generate { .. } | Command::Embed { .. } | Command::Cancel { .. } | Command::Leave => {}
     }
 }

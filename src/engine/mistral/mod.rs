@@ -87,7 +87,7 @@ fn dispatch(model: &Model, commands: &mpsc::Receiver<Command>, jobs: mpsc::Sende
                 }
                 continue;
             }
-            Command::Load(_) | Command::Quantize(_) => continue,
+            Command::Load(_) | Command::Quantize(_) | Command::Leave => continue,
         };
         let cancelled = Arc::new(AtomicBool::new(false));
         cancels.retain(|_, cancel| cancel.strong_count() > 0);

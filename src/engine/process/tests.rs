@@ -6,7 +6,7 @@ use futures_util::StreamExt as _;
 
 use super::*;
 use crate::engine::protocol;
-use crate::engine::{Completion, EngineKind, FinishReason, Usage};
+use crate::engine::{Completion, EngineKind, FinishReason, Saving, Usage};
 use crate::types::{Guessing, LoadOptions, SamplingOptions};
 
 fn spec() -> LoadSpec {
@@ -20,6 +20,7 @@ fn spec() -> LoadSpec {
         options: LoadOptions::default(),
         parallel: 1,
         embedding: false,
+        saving: None,
     }
 }
 
@@ -91,4 +92,53 @@ async fn a_reader_that_never_reads_is_cut_and_slows_nobody() {
         }
     };
     assert_eq!((steps, end), (BUFFER, Err(EngineError::Slow)));
+}
+
+/// A runner that, when it has been told to load `spec` and to leave, makes the file `left`.
+fn leaver(folder: &std::path::Path, spec: &LoadSpec) -> ProcessEngine {
+    let mut loaded = Vec::new();
+    protocol::write(&mut loaded, &Event::Loaded(Box::default())).unwrap();
+    std::fs::write(folder.join("loaded"), loaded).unwrap();
+    let mut told = Vec::new();
+    protocol::write(&mut told, &Command::Load(Box::new(spec.clone()))).unwrap();
+    protocol::write(&mut told, &Command::Leave).unwrap();
+    let script = format!("cd '{}'; cat loaded; head -c {} > told; mv told left", folder.display(), told.len());
+    ProcessEngine::new("/bin/sh".into(), vec!["-c".into(), script.into()])
+}
+
+fn saving(folder: &std::path::Path) -> LoadSpec {
+    LoadSpec { saving: Some(Saving { folder: folder.to_owned(), bytes: 1 }), ..spec() }
+}
+
+#[tokio::test]
+async fn a_runner_that_saves_is_told_to_leave_and_waited_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let spec = saving(folder.path());
+    let engine = leaver(folder.path(), &spec);
+    let left = folder.path().join("left");
+    let runner = engine.load(spec.clone()).await.unwrap();
+    assert!(!left.exists());
+    drop(runner);
+    // The next one begins when it is gone.
+    let runner = engine.load(spec.clone()).await.unwrap();
+    assert!(left.exists());
+    std::fs::remove_file(&left).unwrap();
+    drop(runner);
+    engine.ended().await;
+    assert!(left.exists());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_runner_that_will_not_leave_is_ended() {
+    let folder = tempfile::tempdir().unwrap();
+    let spec = saving(folder.path());
+    // It waits for more than it will be told.
+    let longer = LoadSpec { weights: vec!["a long name".into()], ..spec.clone() };
+    let engine = leaver(folder.path(), &longer);
+    let runner = engine.load(spec).await.unwrap();
+    let begun = tokio::time::Instant::now();
+    drop(runner);
+    engine.ended().await;
+    assert_eq!(begun.elapsed().as_secs(), LEAVE.as_secs());
+    assert!(!folder.path().join("left").exists());
 }

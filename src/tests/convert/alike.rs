@@ -25,6 +25,7 @@ async fn load(engine: EngineKind, weights: &Path, adapters: &[PathBuf], embeddin
         options: LoadOptions { num_ctx: 128, num_gpu: 0, ..LoadOptions::default() },
         parallel: 1,
         embedding,
+        saving: None,
     };
     ProcessEngine::new(env!("CARGO_BIN_EXE_hanzod").into(), vec!["runner".into()]).load(spec).await.unwrap()
 }

@@ -33,6 +33,7 @@ pub(super) fn spec(num_ctx: i64, parallel: u32) -> LoadSpec {
         options: LoadOptions { num_ctx, num_gpu: 0, ..LoadOptions::default() },
         parallel,
         embedding: false,
+        saving: None,
     }
 }
 

@@ -36,6 +36,7 @@ fn spec(folder: &Path, context: i64) -> LoadSpec {
         options: LoadOptions { num_ctx: context, ..LoadOptions::default() },
         parallel: 4,
         embedding: false,
+        saving: None,
     }
 }
 

@@ -13,4 +13,6 @@ mod prefixes;
 #[cfg(feature = "llama")]
 mod quantize;
 #[cfg(feature = "llama")]
+mod saved;
+#[cfg(feature = "llama")]
 mod vision;

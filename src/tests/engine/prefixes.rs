@@ -24,7 +24,7 @@ async fn ask(runner: &Arc<dyn Runner>, secret: &str) -> Reply {
     answer(runner, conversation(secret)).await.unwrap()
 }
 
-fn assert_same(secret: &str, reply: &Reply, fresh: &Reply) {
+pub(super) fn assert_same(secret: &str, reply: &Reply, fresh: &Reply) {
     assert_eq!((&reply.text, &reply.done.tokens), (&fresh.text, &fresh.done.tokens), "{secret}");
     for (a, b) in reply.logprobs.iter().zip(&fresh.logprobs) {
         assert_eq!(&a.token, &b.token, "{secret}");

@@ -52,6 +52,7 @@ async fn ask(weights: &Path, question: &str) -> String {
         options: LoadOptions { num_ctx: 512, num_gpu: 0, ..LoadOptions::default() },
         parallel: 1,
         embedding: false,
+        saving: None,
     };
     let engine = ProcessEngine::new(env!("CARGO_BIN_EXE_hanzod").into(), vec!["runner".into()]);
     let runner = engine.load(spec).await.unwrap();

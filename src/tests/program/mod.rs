@@ -23,4 +23,6 @@ mod readers;
 #[cfg(all(feature = "llama", target_os = "linux"))]
 mod runners;
 mod safetensors;
+#[cfg(all(feature = "llama", target_os = "linux"))]
+mod saved;
 mod store;
