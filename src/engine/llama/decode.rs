@@ -11,13 +11,15 @@ use std::time::{Duration, Instant};
 use llama_cpp_2::context::LlamaContext;
 use llama_cpp_2::llama_batch::LlamaBatch;
 
-use super::ahead::Ahead;
+use super::ahead::{Ahead, Seat};
 use super::cache::{self, Cached, Traits};
+use super::draft::Draft;
 use super::guess::Guesser;
 use super::pace::Pace;
 use super::piece::{self, Piece};
 use super::prompt::Prompt;
 use super::saver::Saver;
+use super::turns::Rows;
 use super::vision::{Medium, Projector};
 use super::vocab::{Vocab, native};
 use crate::engine::answer::{self, Answer, Next};
@@ -62,7 +64,7 @@ pub struct Decoder<'m> {
     preparing: Preparing<Job, Constrained>,
     batch: LlamaBatch<'static>,
     pace: Pace,
-    ahead: Ahead<'m>,
+    ahead: Ahead<Draft<'m>>,
     clock: u64,
     events: Events,
 }
@@ -74,7 +76,7 @@ impl<'m> Decoder<'m> {
         projector: Option<Projector<'m>>,
         traits: Traits,
         limits: super::load::Limits,
-        ahead: Ahead<'m>,
+        ahead: Ahead<Draft<'m>>,
         events: Events,
     ) -> Self {
         let slots = limits.parallel as usize;
@@ -238,8 +240,8 @@ impl<'m> Decoder<'m> {
             return;
         }
         let only_answers = pieces.iter().all(|piece| piece.tokens == 1 && self.is_answering(piece.slot));
-        if only_answers {
-            self.ahead.guess(&mut pieces, &mut self.jobs, &self.pace);
+        if only_answers && self.ahead.is_on() {
+            self.guess(&mut pieces);
         }
         let outputs = self.fill(&pieces);
         let begun = Instant::now();
@@ -254,7 +256,8 @@ impl<'m> Decoder<'m> {
         let count = pieces.iter().map(|piece| piece.tokens + piece.guess.len()).sum();
         self.pace.learn(count, took);
         if only_answers {
-            self.ahead.learn(count, took);
+            let rows = |piece: &Piece| Rows { slot: piece.slot, rows: piece.tokens + piece.guess.len() };
+            self.ahead.learn(&pieces.iter().map(rows).collect::<Vec<_>>(), took, &self.pace);
         }
         for &Piece { slot, tokens, .. } in &pieces {
             if let Some(job) = &self.jobs[slot] {
@@ -290,6 +293,20 @@ impl<'m> Decoder<'m> {
         // llama.cpp evaluates neighbouring sequences together, in the order of the batch.
         pieces.sort_unstable_by_key(|piece| piece.slot);
         pieces
+    }
+
+    /// Puts guesses behind the answers' tokens, of which `pieces` are, in the order of their slots.
+    fn guess(&mut self, pieces: &mut [Piece]) {
+        let jobs = self.jobs.iter_mut().enumerate();
+        let answering = jobs.filter(|(slot, _)| pieces.iter().any(|piece| piece.slot == *slot));
+        let seats = answering.filter_map(|(slot, job)| {
+            let Job { answer, guesser, .. } = job.as_mut()?;
+            Some(Seat { slot, history: answer.history(), room: answer.room(), guesser: guesser.as_mut() })
+        });
+        let guesses = self.ahead.guess(&mut seats.collect::<Vec<_>>(), &self.pace);
+        for (piece, guess) in pieces.iter_mut().zip(guesses) {
+            piece.guess = guess;
+        }
     }
 
     fn is_answering(&self, slot: usize) -> bool {

@@ -1,14 +1,17 @@
 //! A draft model: a small one of the same vocabulary, which writes ahead what the large one then only has to check.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use llama_cpp_2::context::LlamaContext;
 use llama_cpp_2::llama_backend::LlamaBackend;
 use llama_cpp_2::llama_batch::LlamaBatch;
 use llama_cpp_2::model::LlamaModel;
 
+use super::ahead::{Drafts, Wish};
 use super::cache::{self, Cached, Traits};
 use super::load::{self, Limits};
+use super::pace::Pace;
+use super::turns::{Rows, Turns};
 use super::vocab::{Vocab, native};
 use crate::engine::event::EngineError;
 use crate::engine::request::LoadSpec;
@@ -51,23 +54,17 @@ fn same(a: &Tokens, b: &Tokens) -> bool {
     a.count().abs_diff(b.count()) <= PADDING && common.into_iter().all(agree)
 }
 
-/// A sequence that wants a guess: its slot, all of its tokens, and how many to guess.
-pub struct Wish<'a> {
-    pub slot: usize,
-    pub history: &'a [u32],
-    pub most: usize,
-}
-
 pub struct Draft<'m> {
     context: LlamaContext<'m>,
     traits: Traits,
     cached: Vec<Cached>,
     batch: LlamaBatch<'static>,
     largest: usize,
-    /// Tokens guessed at once.
-    pub most: usize,
-    /// Seconds that a guess takes.
-    pub seconds: f64,
+    most: usize,
+    /// How long a guess takes, for one sequence and for several.
+    turns: Turns,
+    pace: Pace,
+    took: Duration,
 }
 
 impl<'m> Draft<'m> {
@@ -87,51 +84,11 @@ impl<'m> Draft<'m> {
             batch: LlamaBatch::new(largest, 1),
             largest,
             most: usize::try_from(spec.options.draft_num_predict).unwrap_or(0),
-            seconds: 0.0,
+            turns: Turns::new(),
+            pace: Pace::new(largest),
+            took: Duration::ZERO,
             context,
         })
-    }
-
-    /// Guesses in the order of `wishes`: what this model itself would say. None for a sequence that it is still reading.
-    ///
-    /// # Errors
-    /// When the library fails.
-    pub fn guess(&mut self, wishes: &[Wish<'_>]) -> Result<Vec<Vec<u32>>, EngineError> {
-        let mut open = self.read(wishes)?;
-        // What is measured are the rounds, and not the reading before them.
-        self.context.synchronize();
-        let begun = Instant::now();
-        let mut guesses: Vec<Vec<u32>> = vec![Vec::new(); wishes.len()];
-        let mut chances = vec![1.0; wishes.len()];
-        let mut rounds = 0;
-        while !open.is_empty() {
-            for &(wish, output) in &open {
-                let (token, chance) = likeliest(self.context.get_logits_ith(output));
-                chances[wish] *= chance;
-                if chances[wish] >= LEAST {
-                    guesses[wish].push(token);
-                }
-            }
-            open.retain(|&(wish, _)| chances[wish] >= LEAST && guesses[wish].len() < wishes[wish].most);
-            if open.is_empty() {
-                break;
-            }
-            self.batch.clear();
-            for (output, (wish, at)) in (0..).zip(&mut open) {
-                let slot = wishes[*wish].slot;
-                let Some(&token) = guesses[*wish].last() else { continue };
-                self.add(slot, token, true);
-                *at = output;
-            }
-            self.decode(wishes)?;
-            rounds += 1;
-        }
-        if rounds > 0 {
-            let each = begun.elapsed().as_secs_f64() / f64::from(rounds);
-            self.seconds =
-                if self.seconds == 0.0 { each } else { 0.8 * self.seconds + 0.2 * each.min(3.0 * self.seconds) };
-        }
-        Ok(guesses)
     }
 
     /// Takes in what is new of the sequences, as far as one batch holds it. Gives those that were read to their end, each
@@ -140,6 +97,7 @@ impl<'m> Draft<'m> {
         self.batch.clear();
         let mut whole = Vec::new();
         let mut room = self.largest;
+        let mut rows = Vec::new();
         for (index, wish) in wishes.iter().enumerate() {
             let cached = &mut self.cached[wish.slot];
             let common = cached.common(wish.history);
@@ -150,6 +108,7 @@ impl<'m> Draft<'m> {
             let new = &wish.history[known..];
             let taken = new.len().min(room);
             room -= taken;
+            rows.push(Rows { slot: wish.slot, rows: taken });
             for (at, &token) in new[..taken].iter().enumerate() {
                 let last = at + 1 == new.len();
                 if last {
@@ -158,8 +117,30 @@ impl<'m> Draft<'m> {
                 self.add(wish.slot, token, last);
             }
         }
-        self.decode(wishes)?;
+        self.decode(&rows)?;
         Ok(whole)
+    }
+
+    /// Evaluates the last guess of each that is `open`, and closes those that have all they wished for.
+    fn go_on(
+        &mut self,
+        wishes: &[Wish<'_>],
+        guesses: &[Option<Vec<u32>>],
+        open: &mut Vec<(usize, i32)>,
+    ) -> Result<(), EngineError> {
+        let guess = |wish: usize| guesses[wish].as_deref().unwrap_or_default();
+        open.retain(|(wish, _)| guess(*wish).len() < wishes[*wish].most);
+        self.batch.clear();
+        for (output, (wish, at)) in (0..).zip(&mut *open) {
+            let Some(&token) = guess(*wish).last() else { continue };
+            self.add(wishes[*wish].slot, token, true);
+            *at = output;
+        }
+        match open.is_empty() {
+            true => Ok(()),
+            false => self
+                .decode(&open.iter().map(|(wish, _)| Rows { slot: wishes[*wish].slot, rows: 1 }).collect::<Vec<_>>()),
+        }
     }
 
     /// Puts a token behind what is known of a slot into the batch.
@@ -172,16 +153,69 @@ impl<'m> Draft<'m> {
         tokens.push(token);
     }
 
-    fn decode(&mut self, wishes: &[Wish<'_>]) -> Result<(), EngineError> {
-        if self.batch.n_tokens() == 0 {
-            return Ok(());
-        }
+    /// Evaluates the batch, which has so many rows of each slot, and learns how long that takes.
+    fn decode(&mut self, rows: &[Rows]) -> Result<(), EngineError> {
+        let begun = Instant::now();
         self.context.decode(&mut self.batch).map_err(|error| {
-            for wish in wishes {
-                cache::clear(&mut self.context, wish.slot, &mut self.cached[wish.slot]);
+            for Rows { slot, .. } in rows {
+                cache::clear(&mut self.context, *slot, &mut self.cached[*slot]);
             }
             EngineError::Failed(error.to_string())
-        })
+        })?;
+        self.context.synchronize();
+        let took = begun.elapsed();
+        self.pace.learn(rows.iter().map(|piece| piece.rows).sum(), took);
+        self.turns.learn(rows, took.as_secs_f64(), &self.pace);
+        Ok(())
+    }
+}
+
+impl Drafts for Draft<'_> {
+    fn guess(&mut self, wishes: &[Wish<'_>]) -> Result<Vec<Option<Vec<u32>>>, EngineError> {
+        let begun = Instant::now();
+        let mut open = self.read(wishes)?;
+        let mut guesses = vec![None; wishes.len()];
+        open.iter().for_each(|(wish, _)| guesses[*wish] = Some(Vec::new()));
+        let mut chances = vec![1.0; wishes.len()];
+        while !open.is_empty() {
+            let best: Vec<(u32, f64)> =
+                open.iter().map(|(_, output)| likeliest(self.context.get_logits_ith(*output))).collect();
+            for ((wish, _), (_, chance)) in open.iter().zip(&best) {
+                chances[*wish] *= chance;
+            }
+            // One that is unsure goes on while others are sure: without it they would take more passes.
+            if !open.iter().any(|(wish, _)| chances[*wish] >= LEAST) {
+                break;
+            }
+            for ((wish, _), (token, _)) in open.iter().zip(best) {
+                guesses[*wish].get_or_insert_default().push(token);
+            }
+            self.go_on(wishes, &guesses, &mut open)?;
+        }
+        self.took = begun.elapsed();
+        Ok(guesses)
+    }
+
+    fn measure(&mut self) -> Result<(), EngineError> {
+        let longest = (0..self.cached.len()).max_by_key(|slot| self.cached[*slot].tokens.len()).unwrap_or(0);
+        let mut history = self.cached[longest].tokens.clone();
+        if history.is_empty() {
+            history.push(0);
+        }
+        // Its last token is read once more.
+        self.guess(&[Wish { slot: longest, history: &history, most: 1 }]).map(drop)
+    }
+
+    fn most(&self) -> usize {
+        self.most
+    }
+
+    fn expect(&self, batch: &[Rows]) -> Option<f64> {
+        self.turns.expect(batch, &self.pace)
+    }
+
+    fn took(&self) -> f64 {
+        self.took.as_secs_f64()
     }
 }
 

@@ -2,30 +2,24 @@
 //! model itself chooses them. A guess changes how long an answer takes and never what it says.
 //!
 //! What a guess is worth is measured, not assumed. Guesses of the lookup cost nothing until they are evaluated, so they
-//! are made always and compared with what then comes; they are evaluated only while they come true often enough to pay
-//! for the longer batch on this machine.
+//! are made always and compared with what then comes, whoever's guesses are evaluated. Those of a draft model cost its time:
+//! it is asked where that pays, and elsewhere now and then.
 
 use std::sync::Arc;
 
 use super::lookup::Lookup;
+use super::policy::Offer;
 use crate::engine::tokens::Tokens;
 
 /// Tokens guessed at once, at the most.
 pub const MOST: usize = 16;
 /// A guess behind so many tokens that agree is another matter than one behind few.
 const LONG: usize = 8;
-/// How much faster guessing must be to be done: measured times and chances are no better than that. Lower ones cost more
-/// than two in a hundred where the machine has other work (`policy.rs` tells).
-const GAIN: f64 = 1.1;
 
 /// Where a guess comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Source {
-    /// A few tokens agreed with a place before.
-    Short,
-    /// Many tokens did.
-    Long,
-    /// A draft model.
+    Lookup,
     Draft,
 }
 
@@ -34,13 +28,12 @@ pub enum Source {
 struct Odds {
     true_ones: f64,
     all: f64,
-    first: f64,
 }
 
 impl Odds {
     /// What is held to be so until there is more to go by.
     fn new(first: f64) -> Self {
-        Self { true_ones: 2.0 * first, all: 2.0, first }
+        Self { true_ones: 2.0 * first, all: 2.0 }
     }
 
     fn chance(&self) -> f64 {
@@ -52,11 +45,49 @@ impl Odds {
         self.true_ones = KEPT * self.true_ones + f64::from(u8::from(came_true));
         self.all = KEPT * self.all + 1.0;
     }
+}
 
-    /// Back towards the beginning, a little, so that what failed is tried again one day.
-    fn fade(&mut self) {
-        const KEPT: f64 = 0.99;
-        self.true_ones = KEPT * self.true_ones + (1.0 - KEPT) * self.first * self.all;
+/// How often guesses of a draft model come true: those that it was asked for, since it may be too unsure to make one, and
+/// those that it made.
+#[derive(Clone, Copy, Debug)]
+pub struct Record {
+    asked: Odds,
+    made: Odds,
+}
+
+impl Record {
+    /// Of a draft that was never asked.
+    pub fn new() -> Self {
+        Self { asked: Odds::new(0.7), made: Odds::new(0.7) }
+    }
+
+    /// Of a sequence to begin with, when another has this one.
+    fn renewed(self) -> Self {
+        Self { asked: Odds::new(self.asked.chance()), made: Odds::new(self.made.chance()) }
+    }
+}
+
+/// What one source guesses to come next, evaluated or not.
+#[derive(Default)]
+struct Line {
+    /// In reverse.
+    next: Vec<u32>,
+    /// Behind them it was asked for another and would not say.
+    unsure: bool,
+}
+
+impl Line {
+    /// `token` came: was it guessed? `None` when nobody asked for a guess.
+    fn saw(&mut self, token: u32) -> Option<bool> {
+        let right = match self.next.pop() {
+            Some(guessed) => guessed == token,
+            None if self.unsure => false,
+            None => return None,
+        };
+        if !right {
+            *self = Self::default();
+        }
+        Some(right)
     }
 }
 
@@ -64,10 +95,17 @@ impl Odds {
 pub struct Guesser {
     tokens: Arc<Tokens>,
     lookup: Lookup,
-    odds: [Odds; 3],
-    /// What is guessed to come next, evaluated or not, in reverse.
-    next: Vec<u32>,
-    source: Source,
+    found: Line,
+    drafted: Line,
+    /// Of what was found where few tokens agreed, and where many did.
+    short: Odds,
+    long: Odds,
+    is_long: bool,
+    /// Of the draft, once it was asked, and whether there is news in it.
+    record: Option<Record>,
+    is_news: bool,
+    /// All that the draft was asked for last came true.
+    proven: bool,
 }
 
 impl Guesser {
@@ -75,90 +113,95 @@ impl Guesser {
         Self {
             tokens: tokens.clone(),
             lookup: Lookup::default(),
-            odds: [Odds::new(0.5), Odds::new(0.8), Odds::new(0.7)],
-            next: Vec::new(),
-            source: Source::Short,
+            found: Line::default(),
+            drafted: Line::default(),
+            short: Odds::new(0.5),
+            long: Odds::new(0.8),
+            is_long: false,
+            record: None,
+            is_news: false,
+            proven: false,
         }
     }
 
-    /// Guesses from what stands in `history`. Gives the chance that each comes true.
-    pub fn look(&mut self, history: &[u32]) -> f64 {
-        match self.lookup.find(history, MOST) {
-            Some(found) => self.set(found.tokens, if found.agreed < LONG { Source::Short } else { Source::Long }),
-            None => self.next.clear(),
-        }
-        self.chance(self.source)
+    /// Guesses from what stands in `history`.
+    pub fn look(&mut self, history: &[u32]) -> Offer {
+        let found = self.lookup.find(history, MOST);
+        self.is_long = found.as_ref().is_some_and(|found| found.agreed >= LONG);
+        let next = found.map_or_else(Vec::new, |found| self.sound(found.tokens));
+        self.found = Line { next, unsure: false };
+        let odds = if self.is_long { self.long } else { self.short };
+        Offer { chance: odds.chance(), most: self.found.next.len() }
     }
 
-    /// These are the guesses now, by a draft model.
-    pub fn take(&mut self, tokens: Vec<u32>) {
-        self.set(tokens, Source::Draft);
+    /// The chance that a guess comes true for which the draft is asked. For a sequence that is new to it, what its `record`
+    /// elsewhere says.
+    pub fn promise(&self, record: Record) -> f64 {
+        self.record.unwrap_or(record).asked.chance()
     }
 
-    fn set(&mut self, mut tokens: Vec<u32>, source: Source) {
-        // Nothing comes after the end, and what stands for an image is no token.
+    /// Whether all that the draft was asked for last came true.
+    pub fn is_proven(&self) -> bool {
+        self.proven
+    }
+
+    /// The draft's record here, if anything came since of what it was asked for.
+    pub fn news(&mut self) -> Option<Record> {
+        self.record.filter(|_| std::mem::take(&mut self.is_news))
+    }
+
+    /// The draft, with this `record` elsewhere, was asked for `wished` guesses and made these.
+    pub fn take(&mut self, tokens: Vec<u32>, wished: usize, record: Record) {
+        let unsure = tokens.len() < wished;
+        self.drafted = Line { next: self.sound(tokens), unsure };
+        self.record.get_or_insert_with(|| record.renewed());
+        self.proven = false;
+    }
+
+    /// The guesses that the draft made.
+    pub fn drafted(&self) -> Offer {
+        let chance = self.record.map_or(0.0, |record| record.made.chance());
+        Offer { chance, most: self.drafted.next.len() }
+    }
+
+    /// Guesses in reverse. Nothing comes after the end, and what stands for an image is no token.
+    fn sound(&self, mut guesses: Vec<u32>) -> Vec<u32> {
         let sound = |token: &u32| (*token as usize) < self.tokens.count() && !self.tokens.is_end(*token);
-        tokens.truncate(tokens.iter().take_while(|token| sound(token)).count());
-        tokens.reverse();
-        (self.next, self.source) = (tokens, source);
-    }
-
-    /// How many tokens are guessed.
-    pub fn count(&self) -> usize {
-        self.next.len()
+        guesses.truncate(guesses.iter().take_while(|token| sound(token)).count());
+        guesses.reverse();
+        guesses
     }
 
     /// The next tokens that were guessed, up to `count`.
-    pub fn first(&self, count: usize) -> Vec<u32> {
-        self.next.iter().rev().take(count).copied().collect()
-    }
-
-    /// The chance that a guess of this kind comes true.
-    pub fn chance(&self, source: Source) -> f64 {
-        self.odds[source as usize].chance()
-    }
-
-    /// A draft was not asked.
-    pub fn pass(&mut self) {
-        self.odds[Source::Draft as usize].fade();
+    pub fn first(&self, source: Source, count: usize) -> Vec<u32> {
+        let line = match source {
+            Source::Lookup => &self.found,
+            Source::Draft => &self.drafted,
+        };
+        line.next.iter().rev().take(count).copied().collect()
     }
 
     /// `token` came: was it guessed?
     pub fn saw(&mut self, token: u32) {
-        if let Some(guessed) = self.next.pop() {
-            self.odds[self.source as usize].learn(guessed == token);
-            if guessed != token {
-                self.next.clear();
+        if let Some(right) = self.found.saw(token) {
+            let odds = if self.is_long { &mut self.long } else { &mut self.short };
+            odds.learn(right);
+        }
+        let made = !self.drafted.next.is_empty();
+        if let (Some(right), Some(record)) = (self.drafted.saw(token), &mut self.record) {
+            record.asked.learn(right);
+            if made {
+                record.made.learn(right);
             }
+            self.is_news = true;
+            self.proven = right && self.drafted.next.is_empty() && !self.drafted.unsure;
         }
     }
 
     /// The history lost its middle.
     pub fn forget(&mut self) {
         self.lookup.forget();
-        self.next.clear();
-    }
-}
-
-/// Tokens that come of `count` guesses in a row, each of which comes true with `chance` if all before it did.
-pub fn come_true(chance: f64, count: usize) -> f64 {
-    (1..=count)
-        .scan(1.0, |all, _| {
-            *all *= chance;
-            Some(*all)
-        })
-        .sum()
-}
-
-/// How many guesses, up to `most`, make the most tokens a second; zero when none pays. The batch makes `made` tokens
-/// without them, and takes `seconds(guesses)`.
-pub fn worth(chance: f64, most: usize, made: f64, seconds: impl Fn(usize) -> Option<f64>) -> usize {
-    let Some(alone) = seconds(0).filter(|seconds| *seconds > 0.0) else { return 0 };
-    let rate = |count: usize| Some((made + come_true(chance, count)) / seconds(count)?);
-    let rates = (1..=most).filter_map(|count| Some((count, rate(count)?)));
-    match rates.max_by(|(_, a), (_, b)| a.total_cmp(b)) {
-        Some((count, best)) if best > GAIN * made / alone => count,
-        _ => 0,
+        (self.found, self.drafted) = (Line::default(), Line::default());
     }
 }
 
@@ -166,22 +209,6 @@ pub fn worth(chance: f64, most: usize, made: f64, seconds: impl Fn(usize) -> Opt
 mod tests {
     use super::*;
     use crate::engine::tokens::Piece;
-
-    #[test]
-    fn guesses_are_made_where_they_pay() {
-        // A batch of any length takes the same time: as many as there are.
-        assert_eq!(worth(0.9, 8, 1.0, |_| Some(1.0)), 8);
-        // Every token takes as long as the first: none.
-        assert_eq!(worth(0.99, 8, 1.0, |count| Some(1.0 + count as f64)), 0);
-        // A second token is dear and further ones are cheap: some, if they are likely.
-        let seconds = |count: usize| Some(if count == 0 { 1.0 } else { 1.5 + 0.3 * count as f64 });
-        assert!((3..16).contains(&worth(0.9, 16, 1.0, seconds)));
-        assert_eq!(worth(0.5, 16, 1.0, seconds), 0);
-        // Beside other answers there is less to win.
-        assert_eq!(worth(0.5, 8, 1.0, |count| Some(1.0 + 0.3 * count as f64)), 1);
-        assert_eq!(worth(0.5, 8, 4.0, |count| Some(1.9 + 0.3 * count as f64)), 0);
-        assert_eq!((worth(0.9, 8, 1.0, |_| None), worth(0.9, 0, 1.0, |_| Some(1.0))), (0, 0));
-    }
 
     fn guesser() -> Guesser {
         let piece = |byte: u8| Piece { bytes: vec![byte], special: false };
@@ -192,46 +219,83 @@ mod tests {
     fn guesses_that_fail_lose_their_credit_and_those_that_come_true_win_it_back() {
         let mut guesser = guesser();
         let mut history: Vec<u32> = (0..40).chain(0..3).collect();
-        let before = guesser.look(&history);
+        let before = guesser.look(&history).chance;
         for token in 3..30 {
             guesser.look(&history);
-            assert_eq!(guesser.first(1), [token]);
+            assert_eq!(guesser.first(Source::Lookup, 1), [token]);
             guesser.saw(token);
             history.push(token);
         }
-        assert!(guesser.chance(Source::Short) > before && guesser.chance(Source::Long) > 0.9);
+        assert!(guesser.short.chance() > before && guesser.look(&history).chance > 0.9);
         for _ in 0..40 {
             guesser.look(&history);
             guesser.saw(99);
         }
-        assert!(guesser.chance(Source::Long) < 0.3);
-        for _ in 0..40 {
-            guesser.take(vec![1]);
-            guesser.saw(2);
-        }
-        let failed = guesser.chance(Source::Draft);
-        (0..200).for_each(|_| guesser.pass());
-        assert!(failed < 0.2 && guesser.chance(Source::Draft) > 0.5);
+        assert!(guesser.look(&history).chance < 0.3);
     }
 
     #[test]
     fn several_tokens_of_one_guess_are_compared_one_by_one() {
         let mut guesser = guesser();
-        guesser.take(vec![5, 6, 7]);
-        assert_eq!(guesser.first(2), [5, 6]);
+        guesser.take(vec![5, 6, 7], 3, Record::new());
+        assert_eq!((guesser.drafted().most, guesser.first(Source::Draft, 2)), (3, vec![5, 6]));
         guesser.saw(5);
-        assert_eq!(guesser.first(9), [6, 7]);
+        assert_eq!(guesser.first(Source::Draft, 9), [6, 7]);
         guesser.saw(1);
-        assert!(guesser.first(9).is_empty());
-        assert!((come_true(0.5, 2) - 0.75).abs() < 1e-12);
+        assert!(guesser.first(Source::Draft, 9).is_empty());
+    }
+
+    #[test]
+    fn what_is_found_is_compared_while_a_draft_speaks() {
+        let mut guesser = guesser();
+        let history: Vec<u32> = (0..40).chain(0..9).collect();
+        let before = (guesser.look(&history).chance, Record::new().made.chance());
+        guesser.take(vec![1], 1, Record::new());
+        guesser.saw(9);
+        assert!(guesser.look(&history).chance > before.0);
+        assert!(guesser.drafted().chance < before.1);
+    }
+
+    #[test]
+    fn a_draft_that_is_unsure_promises_less_and_is_no_less_right() {
+        let mut guesser = guesser();
+        let (promise, right) = (guesser.promise(Record::new()), Record::new().made.chance());
+        guesser.take(vec![5], 4, Record::new());
+        guesser.saw(5);
+        assert!(guesser.promise(Record::new()) > promise && !guesser.is_proven());
+        guesser.saw(6);
+        assert!(guesser.promise(Record::new()) < promise && guesser.drafted().chance > right);
+        let unsure = guesser.promise(Record::new());
+        guesser.saw(7);
+        assert!((guesser.promise(Record::new()) - unsure).abs() < 1e-9, "it was not asked for what comes behind");
+        for _ in 0..40 {
+            guesser.take(Vec::new(), 4, Record::new());
+            guesser.saw(2);
+        }
+        assert!(guesser.promise(Record::new()) < 0.1 && guesser.drafted().chance > right);
+        let record = guesser.news().unwrap();
+        assert!(guesser.news().is_none() && Guesser::new(&guesser.tokens).promise(record) < 0.1);
+    }
+
+    #[test]
+    fn a_draft_is_proven_while_all_that_it_was_asked_for_comes_true() {
+        let mut guesser = guesser();
+        guesser.take(vec![5, 6], 2, Record::new());
+        guesser.saw(5);
+        assert!(!guesser.is_proven());
+        guesser.saw(6);
+        assert!(guesser.is_proven());
+        guesser.take(vec![7], 1, Record::new());
+        guesser.saw(8);
+        assert!(!guesser.is_proven());
     }
 
     #[test]
     fn nothing_is_guessed_behind_the_end_or_of_what_is_no_token() {
         let mut guesser = guesser();
-        guesser.take(vec![5, 50, 7]);
-        assert_eq!(guesser.first(9), [5]);
-        guesser.take(vec![5, 6, 1 << 31, 7]);
-        assert_eq!((guesser.first(9), guesser.count()), (vec![5, 6], 2));
+        guesser.take(vec![5, 50, 7], 3, Record::new());
+        assert_eq!(guesser.first(Source::Draft, 9), [5]);
+        guesser.take(vec![5, 6, 1 << 31, 7], 4, Record::new());
+        assert_eq!(guesser.first(Source::Draft, 9), [5, 6]);
     }
 }

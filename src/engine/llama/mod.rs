@@ -17,7 +17,6 @@ mod lookup;
 mod modules;
 mod pace;
 mod piece;
-#[cfg(test)]
 mod policy;
 mod prompt;
 mod quantize;

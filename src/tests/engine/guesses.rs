@@ -12,9 +12,12 @@ use super::llama::{Reply, answer, load, question, request, spec};
 
 const STORY: &str = "Once upon a time there was a small server. ";
 
+fn tiny(file: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("compat-tests/models/tiny").join(file)
+}
+
 /// Without guesses, with those of the lookup, and with those of a draft model too.
 async fn runners(num_ctx: i64, parallel: u32) -> [Arc<dyn Runner>; 3] {
-    let tiny = |file: &str| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("compat-tests/models/tiny").join(file);
     let off = LoadSpec { guessing: Guessing::Off, ..spec(num_ctx, parallel) };
     let lookup = LoadSpec { guessing: Guessing::Always, ..off.clone() };
     let draft = LoadSpec { drafts: vec![tiny("tiny-q4_k_m.gguf")], ..lookup.clone() };
@@ -89,6 +92,27 @@ async fn guesses_change_no_answer() {
     assert!(right[0] > 10 && right[1] > 200, "{right:?}");
 }
 
+/// Counts and not times: tokens of an answer for each pass over the weights.
+#[tokio::test]
+async fn what_was_said_before_and_what_a_coarser_draft_says_is_guessed_right() {
+    let [off, lookup, draft] = runners(1024, 1).await;
+    let ask = question("Tell me a story.");
+    let said = answer(&off, request(&ask)).await.unwrap();
+    let again = request(&format!("{ask}{}<|im_end|>\n{ask}", said.text));
+    let expected = answer(&off, again.clone()).await.unwrap();
+    assert!(expected.text.starts_with("Once upon a time a small server lived under a desk."), "{}", expected.text);
+    for (what, runner, request, least) in
+        [("said before", &lookup, &again, 5.0), ("a draft", &draft, &request(&ask), 3.5), ("both", &draft, &again, 5.0)]
+    {
+        let reply = answer(runner, request.clone()).await.unwrap();
+        let usage = reply.done.usage;
+        let passes = usage.completion_tokens - usage.accepted_tokens;
+        let a_pass = usage.completion_tokens as f64 / passes as f64;
+        println!("{what}: {a_pass:.2} tokens a pass, {} of {} right", usage.accepted_tokens, usage.guessed_tokens);
+        assert!(a_pass > least && usage.accepted_tokens * 10 > usage.guessed_tokens * 9, "{what}: {usage:?}");
+    }
+}
+
 /// The answers of a runner that is asked everything at once.
 async fn all(runner: &Arc<dyn Runner>, requests: &[(&str, GenerateRequest)]) -> Vec<Reply> {
     let answers = requests.iter().map(|(_, request)| answer(runner, request.clone()));
@@ -138,7 +162,8 @@ async fn a_draft_that_cannot_be_used_is_left_out() {
 /// Whatever this machine's times are: where guesses pay they are made, and nothing changes.
 #[tokio::test]
 async fn guesses_where_they_pay_change_no_answer() {
-    let runner = load(LoadSpec { guessing: Guessing::WherePays, ..spec(512, 1) }).await.unwrap();
+    let drafts = vec![tiny("tiny-q4_k_m.gguf")];
+    let runner = load(LoadSpec { guessing: Guessing::WherePays, drafts, ..spec(512, 4) }).await.unwrap();
     let none = load(LoadSpec {
         options: LoadOptions { draft_num_predict: 0, ..spec(512, 1).options },
         guessing: Guessing::Off,
@@ -149,5 +174,9 @@ async fn guesses_where_they_pay_change_no_answer() {
         let expected = answer(&none, request.clone()).await.unwrap();
         let reply = answer(&runner, request).await.unwrap();
         assert_same(what, &reply, &expected);
+    }
+    let requests = requests();
+    for (reply, (what, request)) in all(&runner, &requests).await.iter().zip(&requests) {
+        assert_same(what, reply, &answer(&none, request.clone()).await.unwrap());
     }
 }
