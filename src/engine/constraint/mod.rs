@@ -48,14 +48,35 @@ impl Vocabulary {
             None => Stage::Beginning { typed: Vec::new() },
         };
         let calls = constraint.calls.iter().map(|call| call.trim_start().as_bytes().to_vec());
-        Ok(Constrained {
-            matcher,
-            stage,
-            blanks: if constraint.after.is_some() { BLANKS } else { 0 },
-            calls: calls.filter(|call| !call.is_empty()).collect(),
-            pieces: self.pieces.clone(),
-        })
+        let blanks = if constraint.after.is_some() { BLANKS } else { 0 };
+        let calls: Vec<Vec<u8>> = calls.filter(|call| !call.is_empty()).collect();
+        let openers = self.openers(blanks, &calls);
+        Ok(Constrained { matcher, stage, blanks, calls, openers, pieces: self.pieces.clone() })
     }
+
+    /// The tokens that may stand before the JSON: blanks, and what begins a call.
+    fn openers(&self, blanks: usize, calls: &[Vec<u8>]) -> Vec<u32> {
+        if blanks == 0 && calls.is_empty() {
+            return Vec::new();
+        }
+        let opens = |piece: &Piece| {
+            let (before, text) = split(&piece.bytes);
+            !piece.bytes.is_empty() && before <= blanks && (text.is_empty() || goes_on(calls, b"", text))
+        };
+        (0..).zip(self.pieces.iter()).filter(|(_, piece)| opens(piece)).map(|(token, _)| token).collect()
+    }
+}
+
+/// How many blanks `bytes` begin with, and what comes after them.
+fn split(bytes: &[u8]) -> (usize, &[u8]) {
+    let text = bytes.trim_ascii_start();
+    (bytes.len() - text.len(), text)
+}
+
+/// Whether `piece` behind `text` is a part of a call's beginning, or the whole of it with more.
+fn goes_on(calls: &[Vec<u8>], text: &[u8], piece: &[u8]) -> bool {
+    let rests = calls.iter().filter_map(|call| call.strip_prefix(text));
+    !piece.is_empty() && rests.into_iter().any(|rest| rest.starts_with(piece) || piece.starts_with(rest))
 }
 
 fn invalid(error: impl std::fmt::Display) -> EngineError {
@@ -82,6 +103,8 @@ pub struct Constrained {
     blanks: usize,
     /// Texts that begin a call.
     calls: Vec<Vec<u8>>,
+    /// Tokens that may stand before the JSON: found once, since a vocabulary is long to look through.
+    openers: Vec<u32>,
     pieces: Arc<[Piece]>,
 }
 
@@ -93,39 +116,24 @@ impl Constrained {
     pub fn allowed(&mut self) -> Result<Option<SimpleVob>, EngineError> {
         // What can go wrong is that the schema asks for more than the limits allow.
         let failed = |error: anyhow::Error| invalid(line(&error.to_string()));
-        let typed = match &self.stage {
+        let mut mask = match &self.stage {
             Stage::Waiting { .. } | Stage::Free => return Ok(None),
-            Stage::Held => return self.matcher.compute_mask_or_eos().map(Some).map_err(failed),
-            Stage::Beginning { typed } => typed.clone(),
+            Stage::Held | Stage::Beginning { .. } => self.matcher.compute_mask_or_eos().map_err(failed)?,
         };
-        let mut mask = self.matcher.compute_mask_or_eos().map_err(failed)?;
-        if !typed.trim_ascii().is_empty() {
-            // A call is half written, and nothing else can follow.
-            mask.set_all(false);
-        }
-        if self.blanks > 0 || !self.calls.is_empty() {
-            for (token, piece) in (0..).zip(self.pieces.iter()) {
-                if self.begins(&typed, &piece.bytes) {
-                    mask.allow_token(token);
-                }
+        if let Stage::Beginning { typed } = &self.stage {
+            let (before, text) = split(typed);
+            if text.is_empty() {
+                let fits = |token: &&u32| before + split(&self.pieces[**token as usize].bytes).0 <= self.blanks;
+                self.openers.iter().filter(fits).for_each(|token| mask.allow_token(*token));
+            } else {
+                // A call is half written, and nothing else can follow.
+                mask.set_all(false);
+                let fitting =
+                    (0..).zip(self.pieces.iter()).filter(|(_, piece)| goes_on(&self.calls, text, &piece.bytes));
+                fitting.for_each(|(token, _)| mask.allow_token(token));
             }
         }
         Ok(Some(mask))
-    }
-
-    /// Whether `piece` may follow what was `typed` before the JSON: as a blank, or as a part of a call's beginning.
-    fn begins(&self, typed: &[u8], piece: &[u8]) -> bool {
-        let blank = |bytes: &[u8]| bytes.trim_ascii().is_empty();
-        if piece.is_empty() {
-            return false;
-        }
-        if blank(typed) && blank(piece) {
-            return typed.len() + piece.len() <= self.blanks;
-        }
-        let whole = [typed, piece].concat();
-        let text = whole.trim_ascii_start();
-        whole.len() - text.len() <= self.blanks
-            && self.calls.iter().any(|call| call.starts_with(text) || text.starts_with(call))
     }
 
     /// Takes the token that was chosen, with its bytes.

@@ -123,3 +123,29 @@ fn hostile_schemas_cost_little() {
         assert!(began.elapsed() < Duration::from_secs(20), "{shown} took {:?}", began.elapsed());
     }
 }
+
+#[test]
+fn tokens_of_several_bytes_may_stand_before_the_json() {
+    let texts: [&[u8]; 11] =
+        [b"\n", b"\n\n  ", b" \t<ca", b"<call", b"ll>", b"ll>{\"x", b"lx", b">", b"[CALL]", b"{", b"<end>"];
+    let piece = |text: &&[u8]| Piece { bytes: text.to_vec(), special: matches!(*text, b"[CALL]" | b"<end>") };
+    let vocabulary = Vocabulary::new(texts.iter().map(piece).collect(), 10).unwrap();
+    let calls = vec![" <call>".into(), "[CALL]".into()];
+    let constraint = Constraint { schema: r#"{"type":"object"}"#.into(), after: Some("</t>".into()), calls };
+    let allowed = |typed: &[usize]| {
+        let mut constrained = vocabulary.constrain(&constraint).unwrap();
+        constrained.accept(0, b"</t>").unwrap();
+        typed.iter().for_each(|token| constrained.accept(*token as u32, texts[*token]).unwrap());
+        let mask = constrained.allowed().unwrap();
+        (0..11).filter(|token| mask.as_ref().is_none_or(|mask| mask.is_allowed(*token))).collect::<Vec<u32>>()
+    };
+    assert_eq!(allowed(&[]), [0, 1, 2, 3, 8, 9]);
+    // Eight blanks at the most: six are there, and then there is room for two.
+    assert_eq!(allowed(&[1, 0, 0]), [0, 2, 3, 8, 9]);
+    assert_eq!(allowed(&[1, 1]), [3, 8, 9]);
+    // Behind half a call comes its rest, or a part of it.
+    assert_eq!(allowed(&[0, 2]), [4, 5]);
+    assert_eq!(allowed(&[3]), [7]);
+    // Behind the whole of it comes anything.
+    assert_eq!(allowed(&[2, 5]).len(), 11);
+}
