@@ -43,10 +43,11 @@ impl Sampler {
         }
     }
 
-    /// The next token. `history` is the prompt and what was generated; `allowed` says which tokens a constraint leaves.
+    /// The next token. `history` is the prompt and what was generated; the bits of `allowed` are the tokens that a constraint
+    /// leaves, 32 in a word.
     ///
     /// `None` when no token is left.
-    pub fn sample(&mut self, logits: &[f32], history: &[u32], allowed: Option<&dyn Fn(u32) -> bool>) -> Option<u32> {
+    pub fn sample(&mut self, logits: &[f32], history: &[u32], allowed: Option<&[u32]>) -> Option<u32> {
         let penalised = self.penalised(history);
         let mut changed = std::mem::take(&mut self.logits);
         changed.clear();
@@ -56,11 +57,7 @@ impl Sampler {
             changed.extend_from_slice(logits);
             self.penalise(&mut changed, &penalised);
             if let Some(allowed) = allowed {
-                for (token, logit) in changed.iter_mut().enumerate() {
-                    if !allowed(token as u32) {
-                        *logit = f32::NEG_INFINITY;
-                    }
-                }
+                restrict(&mut changed, allowed);
             }
             &changed
         };
@@ -188,6 +185,21 @@ impl Sampler {
             .iter()
             .map(|&Candidate { token, value }| (f64::from(value / temperature) + gumbel(step, token), token));
         scored.max_by(|(a, _), (b, _)| a.total_cmp(b)).map(|(_, token)| token)
+    }
+}
+
+/// Takes every chance from tokens whose bit is not set. A constraint leaves nearly all tokens or nearly none, so most words
+/// are looked at as a whole.
+fn restrict(logits: &mut [f32], allowed: &[u32]) {
+    for (part, &word) in logits.chunks_mut(32).zip(allowed.iter().chain(std::iter::repeat(&0))) {
+        match word {
+            u32::MAX => {}
+            0 => part.fill(f32::NEG_INFINITY),
+            word => {
+                let out = part.iter_mut().enumerate().filter(|(bit, _)| word >> bit & 1 == 0);
+                out.for_each(|(_, logit)| *logit = f32::NEG_INFINITY);
+            }
+        }
     }
 }
 

@@ -145,9 +145,8 @@ impl Answer {
             self.began = Instant::now();
         }
         let allowed = self.constrained.as_mut().map(Constrained::allowed).transpose()?.flatten();
-        let allows = allowed.as_ref().map(|mask| move |token| mask.is_allowed(token));
-        let allows = allows.as_ref().map(|allows| allows as &dyn Fn(u32) -> bool);
-        let token = self.sampler.sample(logits, &self.history, allows);
+        let allowed = allowed.as_ref().map(|mask| mask.as_slice());
+        let token = self.sampler.sample(logits, &self.history, allowed);
         let token = token.ok_or_else(|| EngineError::Failed("the model gives no token a chance".into()))?;
         self.usage.completion_tokens += 1;
         if self.tokens.is_end(token) {

@@ -128,8 +128,18 @@ fn penalties_and_constraints_change_the_choice() {
     assert_eq!(Sampler::new(&repeat, 64, 0).sample(&logits, &[0], None), Some(1));
     let outside = SamplingOptions { repeat_last_n: 1, ..repeat };
     assert_eq!(Sampler::new(&outside, 64, 0).sample(&logits, &[0, 2], None), Some(0));
-    assert_eq!(Sampler::new(&greedy, 64, 0).sample(&logits, &[], Some(&|token| token == 2)), Some(2));
-    assert_eq!(Sampler::new(&greedy, 64, 0).sample(&logits, &[], Some(&|_| false)), None);
+    assert_eq!(Sampler::new(&greedy, 64, 0).sample(&logits, &[], Some(&[0b100])), Some(2));
+    assert_eq!(Sampler::new(&greedy, 64, 0).sample(&logits, &[], Some(&[0])), None);
+}
+
+#[test]
+fn a_constraint_leaves_the_tokens_whose_bits_are_set() {
+    let allowed = [u32::MAX, 0, 0x8000_0001];
+    let mut logits = [1.0; 100];
+    restrict(&mut logits, &allowed);
+    let left: Vec<usize> = (0..100).filter(|token| logits[*token] == 1.0).collect();
+    let expected: Vec<usize> = (0..32).chain([64, 95]).collect();
+    assert_eq!(left, expected, "and none beyond the last word");
 }
 
 #[test]
