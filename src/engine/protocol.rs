@@ -134,14 +134,18 @@ pub fn write<T: Serialize>(pipe: &mut impl Write, message: &T) -> io::Result<()>
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::request::PromptPart;
 
     #[test]
     fn frames_come_back_as_they_went() {
         let mut pipe = Vec::new();
         write(&mut pipe, &Command::Tokenize { sequence: 7, text: "é".into(), add_special: true }).unwrap();
+        let media = PromptPart::Media(vec![0, 255, 7]);
+        write(&mut pipe, &media).unwrap();
         write(&mut pipe, &Command::Cancel { sequence: 7 }).unwrap();
         let mut pipe = pipe.as_slice();
         assert!(matches!(read(&mut pipe).unwrap(), Some(Command::Tokenize { sequence: 7, text, .. }) if text == "é"));
+        assert_eq!(read(&mut pipe).unwrap(), Some(media));
         assert!(matches!(read(&mut pipe).unwrap(), Some(Command::Cancel { sequence: 7 })));
         assert!(read::<Command>(&mut pipe).unwrap().is_none());
     }

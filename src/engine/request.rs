@@ -63,7 +63,20 @@ pub enum PromptPart {
     /// Tokens as they are.
     Tokens(Vec<u32>),
     /// An image or a sound, as a file's bytes.
-    Media(Vec<u8>),
+    Media(#[serde(with = "at_once")] Vec<u8>),
+}
+
+/// Bytes as one value: serde would otherwise take each for one.
+mod at_once {
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub fn serialize<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_bytes(bytes)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
+        bytes::Bytes::deserialize(deserializer).map(Vec::from)
+    }
 }
 
 /// What an answer's text is held to.

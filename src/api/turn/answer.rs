@@ -82,10 +82,17 @@ pub(super) fn answer(
 ) -> Pieces<Event> {
     Box::pin(async_stream::try_stream! {
         let after = request.constraint.as_ref().and_then(|constraint| constraint.after.clone());
-        let mut steps = lease.runner().generate(request.clone());
+        // Whether to begin anew is not settled while this is there: what would be asked, and what came so far, as text and as
+        // pieces. Only then is the request, which may hold images, there twice.
+        let mut unsettled = after.filter(|_| !framed).map(|after| {
+            let mut anew = request.clone();
+            if let Some(constraint) = &mut anew.constraint {
+                constraint.after = None;
+            }
+            (after, anew, String::new(), Chunk::default())
+        });
+        let mut steps = lease.runner().generate(request);
         let mut parser = parsers();
-        // Whether to begin anew is not settled while this is there: what came so far, as text and as pieces.
-        let mut unsettled = after.filter(|_| !framed).map(|after| (after, String::new(), Chunk::default()));
         loop {
             let step = steps.next().await.unwrap_or_else(|| {
                 Err(crate::engine::EngineError::Failed("the answer ended too early".into()))
@@ -94,24 +101,19 @@ pub(super) fn answer(
                 StepEvent::Text { text, logprobs } => {
                     let mut chunk = Chunk { logprobs, ..Chunk::default() };
                     chunk.add(parser.push(&text)?);
-                    if let Some((after, seen, before)) = &mut unsettled {
+                    if let Some((after, _, seen, before)) = &mut unsettled {
                         seen.push_str(&text);
                         before.append(chunk);
                         let thinks = !before.thinking.is_empty() || !before.tool_calls.is_empty() || seen.contains(&*after);
                         if !thinks && before.content.trim().is_empty() {
                             continue;
                         }
-                        let before = std::mem::take(before);
-                        unsettled = None;
+                        let Some((_, anew, _, before)) = unsettled.take() else { continue };
                         if thinks {
                             yield Event::Chunk(before);
                             continue;
                         }
-                        let mut request = request.clone();
-                        if let Some(constraint) = &mut request.constraint {
-                            constraint.after = None;
-                        }
-                        steps = lease.runner().generate(request);
+                        steps = lease.runner().generate(anew);
                         parser = parsers();
                         continue;
                     }
@@ -120,7 +122,7 @@ pub(super) fn answer(
                 }
                 StepEvent::Done(completion) => completion,
             };
-            let mut held = unsettled.map(|(_, _, before)| before).unwrap_or_default();
+            let mut held = unsettled.map(|(.., before)| before).unwrap_or_default();
             held.add(parser.finish()?);
             if !held.is_empty() {
                 yield Event::Chunk(held);
