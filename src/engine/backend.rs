@@ -9,6 +9,7 @@ use super::request::{EmbedReply, LoadSpec};
 /// A library that runs models. Lives in the child process.
 pub trait Backend {
     /// Loads `spec`, says so with [`Events::loaded`], then serves `commands` until their channel closes or it is told to leave.
+    /// The calling thread is unparked when a command has come.
     ///
     /// # Errors
     /// When the model cannot be loaded. After that, errors belong to sequences and go out as events.

@@ -32,7 +32,8 @@ pub fn main() -> io::Result<()> {
     let (events, outgoing) = mpsc::channel();
     let (commands, incoming) = mpsc::channel();
     thread::Builder::new().name("events".into()).spawn(move || write_events(pipe, &outgoing))?;
-    thread::Builder::new().name("commands".into()).spawn(move || read_commands(&commands))?;
+    let backend = thread::current();
+    thread::Builder::new().name("commands".into()).spawn(move || read_commands(&commands, &backend))?;
 
     let events = Events::new(events);
     match incoming.recv() {
@@ -64,7 +65,8 @@ fn leave_signals_to_the_server() -> io::Result<()> {
     Ok(())
 }
 
-fn read_commands(commands: &mpsc::Sender<Command>) {
+/// Wakes `backend` with each command: it may wait for other things besides.
+fn read_commands(commands: &mpsc::Sender<Command>, backend: &thread::Thread) {
     let mut pipe = BufReader::new(io::stdin());
     loop {
         match protocol::read(&mut pipe) {
@@ -72,6 +74,7 @@ fn read_commands(commands: &mpsc::Sender<Command>) {
                 if commands.send(command).is_err() {
                     exit(1);
                 }
+                backend.unpark();
             }
             Ok(None) => exit(0),
             Err(error) => {

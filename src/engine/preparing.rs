@@ -1,12 +1,12 @@
-//! What has to be made before an answer can begin, or after it, made beside the thread on which answers are written: no answer
-//! waits for another's preparation.
+//! What has to be made before an answer can begin or go on, or after it, made beside the thread on which answers are written: no
+//! answer waits for another's preparation. That thread may park while it has nothing to do: whenever something is made, it is
+//! woken.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
-use std::time::Duration;
 
 use super::event::EngineError;
 use super::protocol::SequenceId;
@@ -56,7 +56,7 @@ impl<J, T: Send + 'static> Preparing<J, T> {
         let ask = Ask { sequence, cancelled: cancelled.clone(), make: Box::new(make) };
         let thread = match self.thread.take() {
             Some(thread) => thread,
-            None => Thread::start()?,
+            None => Thread::start(thread::current())?,
         };
         let asked = self.thread.insert(thread).asks.send(ask);
         asked.map_err(|_| EngineError::Failed("the thread that prepares answers is gone".into()))?;
@@ -70,34 +70,25 @@ impl<J, T: Send + 'static> Preparing<J, T> {
         }
     }
 
-    /// Nothing is under way.
     pub fn is_idle(&self) -> bool {
         self.under_way.is_empty()
     }
 
-    /// Those whose preparation is done and was not cancelled, in the order they came. Waits for the first as long as `patience`.
-    pub fn done(&mut self, patience: Duration) -> Vec<(J, Made<T>)> {
+    /// Those whose preparation is done and was not cancelled, in the order they came.
+    pub fn done(&mut self) -> Vec<(J, Made<T>)> {
         let mut done = Vec::new();
-        let Some(Thread { made, .. }) = self.thread.as_ref().filter(|_| !self.under_way.is_empty()) else {
-            return done;
-        };
-        let mut next = made.recv_timeout(patience);
-        loop {
-            match next {
-                Ok((sequence, result)) => {
-                    let place = self.under_way.iter().position(|waiting| waiting.sequence == sequence);
-                    done.extend(place.map(|place| (self.under_way.remove(place).job, result)));
-                }
-                // The thread catches panics, so it is there as long as its asks can come.
-                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => return done,
-            }
-            next = made.recv_timeout(Duration::ZERO);
+        let Some(Thread { made, .. }) = &self.thread else { return done };
+        for (sequence, result) in made.try_iter() {
+            let place = self.under_way.iter().position(|waiting| waiting.sequence == sequence);
+            done.extend(place.map(|place| (self.under_way.remove(place).job, result)));
         }
+        done
     }
 }
 
 impl<T: Send + 'static> Thread<T> {
-    fn start() -> Result<Self, EngineError> {
+    /// `asker` is the thread to wake.
+    fn start(asker: thread::Thread) -> Result<Self, EngineError> {
         let (asks, asked) = channel::<Ask<T>>();
         let (send, made) = channel();
         let work = move || {
@@ -111,6 +102,7 @@ impl<T: Send + 'static> Thread<T> {
                 if send.send((sequence, done)).is_err() {
                     return;
                 }
+                asker.unpark();
             }
         };
         let thread = thread::Builder::new().name("preparing".into());
@@ -127,14 +119,11 @@ fn yield_to_answers() {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Instant;
-
     use super::*;
 
     #[test]
     fn nobody_waits_for_a_preparation() {
         let mut preparing = Preparing::default();
-        assert!(preparing.done(Duration::from_secs(60)).is_empty(), "with nothing under way there is no wait");
         let (go, gate) = channel();
         let slow = move || {
             gate.recv().ok();
@@ -144,14 +133,14 @@ mod tests {
         preparing.start(2, "two", || Ok("cancelled")).unwrap();
         preparing.start(3, "three", || panic!("on purpose")).unwrap();
         preparing.start(4, "four", || Ok("good")).unwrap();
-        let began = Instant::now();
-        assert!(preparing.done(Duration::ZERO).is_empty());
-        assert!(began.elapsed() < Duration::from_secs(1));
+        assert!(preparing.done().is_empty(), "the first one is not done before the gate is open");
         preparing.cancel(2);
         go.send(()).unwrap();
         let mut done = Vec::new();
-        while !preparing.is_idle() {
-            done.extend(preparing.done(Duration::from_secs(1)));
+        while done.len() < 3 {
+            // Woken by each that is made, and by nothing else: this would wait for ever.
+            thread::park();
+            done.extend(preparing.done());
         }
         let failed = Err(EngineError::Failed("the answer could not be prepared".into()));
         assert_eq!(done, [("one", Ok("slow")), ("three", failed), ("four", Ok("good"))]);

@@ -1,12 +1,14 @@
 //! Continuous batching: one loop, each turn of which takes every answer a token further and evaluates pieces of the
 //! prompts that wait, all in one batch.
 
+mod look;
 mod seat;
 
 use std::collections::VecDeque;
 use std::ops::ControlFlow;
 use std::sync::mpsc::{Receiver, TryRecvError};
-use std::time::{Duration, Instant};
+use std::thread;
+use std::time::Instant;
 
 use llama_cpp_2::context::LlamaContext;
 use llama_cpp_2::llama_batch::LlamaBatch;
@@ -20,7 +22,7 @@ use super::piece::{self, Piece};
 use super::prompt::Prompt;
 use super::saver::Saver;
 use super::turns::Rows;
-use super::vision::{Medium, Projector};
+use super::vision::{Eyes, Medium};
 use super::vocab::{Vocab, native};
 use crate::engine::answer::{self, Answer, Next};
 use crate::engine::backend::Events;
@@ -30,14 +32,11 @@ use crate::engine::preparing::Preparing;
 use crate::engine::protocol::{Command, SequenceId};
 use crate::engine::request::{Constraint, GenerateRequest};
 
-/// How long to wait for a constraint when there is nothing else to do, before looking for a cancel.
-const LISTEN: Duration = Duration::from_millis(5);
-
 /// A request under way, or waiting for a slot.
 pub struct Job {
     sequence: SequenceId,
     pub answer: Answer,
-    /// Images and sounds that are still to be evaluated.
+    /// Images and sounds that are still to be evaluated, or not yet to the end.
     media: VecDeque<Medium>,
     /// Its first token is there: somebody is reading.
     answering: bool,
@@ -48,7 +47,7 @@ pub struct Job {
 pub struct Decoder<'m> {
     context: LlamaContext<'m>,
     vocab: &'m Vocab<'m>,
-    projector: Option<Projector<'m>>,
+    eyes: Eyes,
     traits: Traits,
     /// Tokens of one sequence at the most.
     length: usize,
@@ -73,7 +72,7 @@ impl<'m> Decoder<'m> {
     pub fn new(
         context: LlamaContext<'m>,
         vocab: &'m Vocab<'m>,
-        projector: Option<Projector<'m>>,
+        eyes: Eyes,
         traits: Traits,
         limits: super::load::Limits,
         ahead: Ahead<Draft<'m>>,
@@ -84,7 +83,7 @@ impl<'m> Decoder<'m> {
         Self {
             context,
             vocab,
-            projector,
+            eyes,
             traits,
             length: limits.context,
             cached: std::iter::repeat_with(Cached::default).take(slots).collect(),
@@ -107,23 +106,26 @@ impl<'m> Decoder<'m> {
 
     /// Serves `commands` until their channel closes or it is told to leave.
     pub fn run(mut self, commands: &Receiver<Command>) {
+        let mut busy = true;
         loop {
-            let reads = self.saver.as_ref().is_some_and(Saver::is_reading);
-            let idle = self.jobs.iter().all(Option::is_none) && (self.waiting.is_empty() || reads);
-            self.welcome(if idle { LISTEN } else { Duration::ZERO });
-            if idle && self.waiting.is_empty() && self.preparing.is_idle() && !reads {
-                self.saver.iter_mut().for_each(Saver::let_go);
-                let Ok(command) = commands.recv() else { return };
-                if self.take(command).is_break() {
-                    return;
-                }
+            if !busy {
+                self.rest();
             }
             if self.drain(commands).is_break() {
                 return;
             }
+            self.welcome();
             self.seat();
-            self.step();
+            busy = self.step();
         }
+    }
+
+    /// Waits for a command, or for what is made beside this thread: both wake it.
+    fn rest(&mut self) {
+        if self.waiting.is_empty() && self.jobs.iter().all(Option::is_none) {
+            self.saver.iter_mut().for_each(Saver::let_go);
+        }
+        thread::park();
     }
 
     fn drain(&mut self, commands: &Receiver<Command>) -> ControlFlow<()> {
@@ -138,14 +140,13 @@ impl<'m> Decoder<'m> {
 
     fn take(&mut self, command: Command) -> ControlFlow<()> {
         match command {
-            Command::Generate { sequence, mut request } => {
-                let constraint = request.constraint.take();
-                let admitted = self.job(sequence, &mut request).and_then(|job| self.admit(job, constraint));
-                if let Err(error) = admitted {
-                    self.events.failed(sequence, error);
-                }
-            }
+            Command::Generate { sequence, request } => match self.eyes.read(sequence, request) {
+                Ok(None) => {}
+                Ok(Some(request)) => self.enter(sequence, request, VecDeque::new()),
+                Err(error) => self.events.failed(sequence, error),
+            },
             Command::Cancel { sequence } => {
+                self.eyes.cancel(sequence);
                 self.preparing.cancel(sequence);
                 self.waiting.retain(|job| job.sequence != sequence);
                 for job in &mut self.jobs {
@@ -165,6 +166,15 @@ impl<'m> Decoder<'m> {
         ControlFlow::Continue(())
     }
 
+    /// Takes in a request whose images and sounds are read.
+    fn enter(&mut self, sequence: SequenceId, mut request: Box<GenerateRequest>, media: VecDeque<Medium>) {
+        let constraint = request.constraint.take();
+        let admitted = self.job(sequence, &mut request, media).and_then(|job| self.admit(job, constraint));
+        if let Err(error) = admitted {
+            self.events.failed(sequence, error);
+        }
+    }
+
     /// A constraint is compiled beside this thread, which all answers wait for.
     fn admit(&mut self, job: Job, constraint: Option<Constraint>) -> Result<(), EngineError> {
         let Some(constraint) = constraint else {
@@ -175,13 +185,16 @@ impl<'m> Decoder<'m> {
         self.preparing.start(job.sequence, job, move || tokens.constrain(&constraint))
     }
 
-    /// Takes in those whose constraint is compiled, and what was read of saved prompts. If there are others, waits for one as
-    /// long as `patience`.
-    fn welcome(&mut self, patience: Duration) {
-        if let Some(saver) = &mut self.saver {
-            saver.settle(patience);
+    /// Takes in what was made beside this thread.
+    fn welcome(&mut self) {
+        self.saver.iter_mut().for_each(Saver::settle);
+        for (sequence, read) in self.eyes.have_read() {
+            match read {
+                Ok((request, media)) => self.enter(sequence, request, media),
+                Err(error) => self.events.failed(sequence, error),
+            }
         }
-        for (mut job, constrained) in self.preparing.done(patience) {
+        for (mut job, constrained) in self.preparing.done() {
             match constrained {
                 Ok(constrained) => {
                     job.answer.hold(constrained);
@@ -190,10 +203,16 @@ impl<'m> Decoder<'m> {
                 Err(error) => self.events.failed(job.sequence, error),
             }
         }
+        self.take_embeddings();
     }
 
-    fn job(&mut self, sequence: SequenceId, request: &mut GenerateRequest) -> Result<Job, EngineError> {
-        let Prompt { tokens, prefix, media } = Prompt::read(self.vocab, &request.prompt, self.projector.as_mut())?;
+    fn job(
+        &mut self,
+        sequence: SequenceId,
+        request: &mut GenerateRequest,
+        media: VecDeque<Medium>,
+    ) -> Result<Job, EngineError> {
+        let Prompt { tokens, prefix, media } = Prompt::read(self.vocab, &request.prompt, media)?;
         if !media.is_empty() {
             // An image cannot be cut in two.
             (request.truncate, request.shift) = (false, false);
@@ -208,36 +227,14 @@ impl<'m> Decoder<'m> {
         Ok(Job { sequence, answer, media, answering: false, guesser })
     }
 
-    /// Evaluates the next image or sound of the sequence that came first: one, so that answers go on in between.
-    fn look(&mut self) {
-        let known = |slot: &usize| self.cached[*slot].tokens.len();
-        let next = |slot: &usize| self.jobs[*slot].as_ref().and_then(|job| job.media.front());
-        let waits = |slot: &usize| next(slot).is_some_and(|medium| medium.span.at == known(slot));
-        let slot = (0..self.jobs.len()).filter(waits).min_by_key(|slot| self.cached[*slot].used);
-        let Some(slot) = slot else { return };
-        let Some(medium) = self.jobs[slot].as_mut().and_then(|job| job.media.pop_front()) else { return };
-        match self.evaluate(slot, &medium) {
-            Ok(()) => {
-                let cached = &mut self.cached[slot];
-                cached.tokens.extend(std::iter::repeat_n(medium.number, medium.span.tokens));
-                cached.spans.push(medium.span);
-            }
-            Err(error) => self.fail(slot, error),
+    /// One batch. False when there was nothing to do.
+    fn step(&mut self) -> bool {
+        let (mut pieces, sight) = self.plan();
+        if let Some(Piece { slot, tokens, .. }) = sight {
+            self.look(slot, tokens);
         }
-    }
-
-    fn evaluate(&mut self, slot: usize, medium: &Medium) -> Result<(), EngineError> {
-        let position = self.cached[slot].position(medium.span.at);
-        let projector = self.projector.as_mut().expect("what was read with a projector has one: a bug");
-        projector.evaluate(&mut self.context, medium, slot, position)
-    }
-
-    /// One batch.
-    fn step(&mut self) {
-        self.look();
-        let mut pieces = self.plan();
         if pieces.is_empty() {
-            return;
+            return sight.is_some();
         }
         let only_answers = pieces.iter().all(|piece| piece.tokens == 1 && self.is_answering(piece.slot));
         if only_answers && self.ahead.is_on() {
@@ -249,7 +246,7 @@ impl<'m> Decoder<'m> {
             for Piece { slot, .. } in pieces {
                 self.fail(slot, error.clone());
             }
-            return;
+            return true;
         }
         self.context.synchronize();
         let took = begun.elapsed();
@@ -268,17 +265,20 @@ impl<'m> Decoder<'m> {
         for (piece, index) in outputs {
             self.advance(pieces[piece].slot, index, &pieces[piece].guess);
         }
+        true
     }
 
     fn fail(&mut self, slot: usize, error: EngineError) {
         cache::clear(&mut self.context, slot, &mut self.cached[slot]);
         if let Some(job) = self.jobs[slot].take() {
+            self.eyes.cancel(job.sequence);
             self.events.failed(job.sequence, error);
         }
     }
 
-    /// What the next batch holds: a token of each answer, then pieces of prompts.
-    fn plan(&self) -> Vec<Piece> {
+    /// What the next batch holds: a token of each answer, then pieces of prompts. And a piece of an image or a sound, which
+    /// shares the room with them but is evaluated by itself: it is no tokens.
+    fn plan(&self) -> (Vec<Piece>, Option<Piece>) {
         let mut pieces = Vec::new();
         let mut prompts = Vec::new();
         for (slot, job) in self.jobs.iter().enumerate() {
@@ -289,10 +289,14 @@ impl<'m> Decoder<'m> {
             if answers { &mut pieces } else { &mut prompts }.push(Piece::new(slot, tokens));
         }
         let room = self.pace.room(pieces.len());
-        pieces.extend(piece::share(prompts, room));
+        let sight = self.sight();
+        prompts.extend(sight.clone());
+        let mut shared = piece::share(prompts, room);
+        let sight = sight.and_then(|sight| shared.extract_if(.., |piece| piece.slot == sight.slot).next());
+        pieces.extend(shared);
         // llama.cpp evaluates neighbouring sequences together, in the order of the batch.
         pieces.sort_unstable_by_key(|piece| piece.slot);
-        pieces
+        (pieces, sight)
     }
 
     /// Puts guesses behind the answers' tokens, of which `pieces` are, in the order of their slots.

@@ -2,6 +2,7 @@
 
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use llama_cpp_2::context::LlamaContext;
 use llama_cpp_2::context::params::{LlamaContextParams, LlamaPoolingType};
@@ -102,7 +103,7 @@ pub fn adapter(model: &mut LlamaModel, spec: &LoadSpec) -> Result<Option<LlamaLo
 
 /// # Errors
 /// When there is more than one projector, or it does not fit the model.
-pub fn projector<'m>(model: &'m LlamaModel, spec: &LoadSpec) -> Result<Option<Projector<'m>>, EngineError> {
+pub fn projector(model: &Arc<LlamaModel>, spec: &LoadSpec) -> Result<Option<Projector>, EngineError> {
     match &spec.projectors[..] {
         _ if spec.embedding => Ok(None),
         [] => Ok(None),

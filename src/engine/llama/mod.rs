@@ -1,7 +1,8 @@
 //! llama.cpp as a backend: GGUF models, many sequences in one batch.
 //!
 //! llama.cpp makes logits of tokens; what is made of the logits is the engine's own, the same for every backend.
-//! Everything here runs on one thread, which owns the model, its context and all sequences.
+//! One thread owns the model's context and all sequences. What must be made for an answer first, a constraint or what there is
+//! to see in an image, is made beside it.
 
 mod ahead;
 mod cache;
@@ -26,6 +27,7 @@ mod unnamed;
 mod vision;
 mod vocab;
 
+use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 
 use llama_cpp_2::llama_backend::LlamaBackend;
@@ -58,6 +60,7 @@ impl Backend for Llama {
         let backend = backend()?;
         let mut model = load::model(&backend, spec)?;
         let adapter = load::adapter(&mut model, spec)?;
+        let model = Arc::new(model);
         let vocab = Vocab::new(&model);
         let mut limits = load::Limits::of(&model, spec);
         let projector = load::projector(&model, spec)?;
@@ -89,7 +92,8 @@ impl Backend for Llama {
         } else {
             let ahead = ahead::Ahead::new(guessing, draft);
             let saver = saver::Saver::new(spec, limits, traits, &report.device);
-            let decoder = decode::Decoder::new(context, &vocab, projector, traits, limits, ahead, events.clone());
+            let eyes = vision::Eyes::new(projector);
+            let decoder = decode::Decoder::new(context, &vocab, eyes, traits, limits, ahead, events.clone());
             events.loaded(report);
             decoder.saving(saver).run(commands);
         }

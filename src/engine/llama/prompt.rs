@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use super::vision::{Medium, Projector};
+use super::vision::Medium;
 use super::vocab::Vocab;
 use crate::engine::event::EngineError;
 use crate::engine::request::PromptPart;
@@ -18,15 +18,11 @@ pub struct Prompt {
 }
 
 impl Prompt {
-    /// Reads `parts`.
+    /// Reads `parts`, whose images and sounds are `media`.
     ///
     /// # Errors
-    /// When a token is not of the vocabulary, or an image cannot be decoded or seen.
-    pub fn read(
-        vocab: &Vocab<'_>,
-        parts: &[PromptPart],
-        mut projector: Option<&mut Projector<'_>>,
-    ) -> Result<Self, EngineError> {
+    /// When a token is not of the vocabulary, or nobody has read an image.
+    pub fn read(vocab: &Vocab<'_>, parts: &[PromptPart], mut media: VecDeque<Medium>) -> Result<Self, EngineError> {
         let mut prompt = Self::default();
         // Neighbouring texts are one text: a token may reach over their border.
         let mut text = String::new();
@@ -38,12 +34,12 @@ impl Prompt {
                     prompt.tokens.extend(vocab.tokenize(&std::mem::take(&mut text), false));
                     prompt.tokens.extend(more);
                 }
-                PromptPart::Media(file) => {
-                    let Some(projector) = &mut projector else {
+                PromptPart::Media(_) => {
+                    let Some(mut medium) = media.pop_front() else {
                         return Err(EngineError::Invalid("this model does not support images".into()));
                     };
                     prompt.tokens.extend(vocab.tokenize(&std::mem::take(&mut text), false));
-                    let medium = projector.read(file, prompt.tokens.len(), prompt.media.len())?;
+                    medium.span.at = prompt.tokens.len();
                     prompt.tokens.extend(std::iter::repeat_n(medium.number, medium.span.tokens));
                     prompt.media.push_back(medium);
                 }

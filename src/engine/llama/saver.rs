@@ -49,13 +49,9 @@ impl Saver {
         self.saved.look(prompt, known)
     }
 
-    pub fn is_reading(&self) -> bool {
-        self.saved.is_reading()
-    }
-
-    /// Takes in what was read, for which it waits as long as `patience`.
-    pub fn settle(&mut self, patience: Duration) {
-        self.saved.settle(patience);
+    /// Takes in what was read and written.
+    pub fn settle(&mut self) {
+        self.saved.settle();
     }
 
     /// Nobody waits for what was read.

@@ -11,7 +11,7 @@ mod folder;
 
 use std::cmp::Reverse;
 use std::io;
-use std::time::Duration;
+use std::thread;
 
 use file::FileError;
 pub use file::State;
@@ -81,7 +81,7 @@ impl Saved {
     /// Looks for a state that knows more of `prompt` than its first `known` tokens, by so many that it is worth it. Who is
     /// told that one is coming asks again.
     pub fn look(&mut self, prompt: &[u32], known: usize) -> Look {
-        self.settle(Duration::ZERO);
+        self.settle();
         // Whoever it was read for may have left.
         if let Some((name, state)) = self.read.take()
             && self.gain(&state.tokens, prompt, known).is_some()
@@ -116,7 +116,7 @@ impl Saved {
     /// Whether a state of `tokens` should be kept: it is long enough, not there already but for its end, and nothing else is
     /// being written, which would take memory for both.
     pub fn wants(&mut self, tokens: &[u32]) -> bool {
-        self.settle(Duration::ZERO);
+        self.settle();
         let there = |known: &Known| match self.rolls_back {
             true => common(&known.tokens, tokens) + LEAST > tokens.len(),
             false => known.tokens == tokens,
@@ -141,13 +141,12 @@ impl Saved {
 
     /// Waits until what was begun is written.
     pub fn flush(&mut self) {
+        self.take_written();
         while !self.writing.is_idle() {
-            self.take_written(Duration::from_secs(1));
+            // Woken when it is written, and perhaps for something else.
+            thread::park();
+            self.take_written();
         }
-    }
-
-    pub fn is_reading(&self) -> bool {
-        !self.reading.is_idle()
     }
 
     /// Frees what was read for somebody who has left.
@@ -155,9 +154,9 @@ impl Saved {
         self.read = None;
     }
 
-    /// Takes in what was read and written. If something is being read, waits for it as long as `patience`.
-    pub fn settle(&mut self, patience: Duration) {
-        for (name, read) in self.reading.done(patience) {
+    /// Takes in what was read and written.
+    pub fn settle(&mut self) {
+        for (name, read) in self.reading.done() {
             match read {
                 Ok(Ok(state)) => self.read = Some((name, state)),
                 Ok(Err(error)) => self.refuse(&name, &error),
@@ -167,11 +166,11 @@ impl Saved {
                 }
             }
         }
-        self.take_written(Duration::ZERO);
+        self.take_written();
     }
 
-    fn take_written(&mut self, patience: Duration) {
-        for (tokens, written) in self.writing.done(patience) {
+    fn take_written(&mut self) {
+        for (tokens, written) in self.writing.done() {
             match written {
                 Ok(name) => self.add(name, tokens),
                 Err(error) => tracing::warn!(%error, "a prompt is not saved"),

@@ -17,6 +17,7 @@ impl Decoder<'_> {
             let known = self.cached[slot].tokens.len();
             job.media.retain(|medium| medium.span.at >= known);
             job.answer.begin(known);
+            self.encode(slot);
         }
     }
 

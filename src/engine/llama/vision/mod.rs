@@ -1,16 +1,21 @@
 //! Seeing and hearing: a projector turns an image or a sound into embeddings, which stand in a prompt as tokens do.
 
-use std::collections::HashMap;
-use std::marker::PhantomData;
-use std::path::Path;
+mod eyes;
+mod medium;
+mod raw;
 
-use llama_cpp_2::context::LlamaContext;
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+
 use llama_cpp_2::model::LlamaModel;
 use llama_cpp_2::mtmd::{
-    MtmdBitmap, MtmdContext, MtmdContextParams, MtmdEvalError, MtmdInputChunkType, MtmdInputChunks, MtmdInputText,
+    MtmdBitmap, MtmdContext, MtmdContextParams, MtmdInputChunk, MtmdInputChunkType, MtmdInputChunks, MtmdInputText,
 };
 
-use super::cache::{self, Span};
+pub use eyes::Eyes;
+pub use medium::{Medium, encoded};
+
 use super::{load, log, unnamed};
 use crate::engine::event::EngineError;
 use crate::engine::picture::{self, Kind};
@@ -27,31 +32,27 @@ const LONGEST: u32 = 2 * 60 * 60;
 /// The side of an image that no model takes more tokens for.
 const LARGE: u32 = 2048;
 
-/// A model's eyes and ears.
-pub struct Projector<'m> {
+/// What makes embeddings of images and sounds, for one model.
+pub struct Projector {
     mtmd: MtmdContext,
+    /// Held by who encodes: there can be one at a time.
+    encoder: Mutex<()>,
     /// Bytes of its file.
     pub size: u64,
     /// Only one image in a prompt gets the positions it must have.
     single: bool,
-    numbers: Numbers,
-    /// It holds on to the model's vocabulary.
-    model: PhantomData<&'m LlamaModel>,
+    /// Numbers of an embedding.
+    width: usize,
+    /// A std mutex: held for a look-up.
+    numbers: Mutex<Numbers>,
+    /// Whose vocabulary it holds on to. Dropped after it.
+    _model: Arc<LlamaModel>,
 }
 
-/// An image or a sound of a prompt, with the tokens that its model wants around it. It is evaluated in one go, and is in a
-/// sequence as a whole or not at all.
-pub struct Medium {
-    pub span: Span,
-    /// What stands for it in a history, once for each of its places. The same content has the same number.
-    pub number: u32,
-    chunks: MtmdInputChunks,
-}
-
-impl<'m> Projector<'m> {
+impl Projector {
     /// # Errors
     /// When the file is broken, of a kind that llama.cpp does not know, or made for another model.
-    pub fn load(path: &Path, model: &'m LlamaModel, spec: &LoadSpec) -> Result<Self, EngineError> {
+    pub fn load(path: &Path, model: &Arc<LlamaModel>, spec: &LoadSpec) -> Result<Self, EngineError> {
         let failed = |why: &str| EngineError::Load(format!("unable to load the projector: {why}"));
         let head = Gguf::peek(path).map_err(|error| failed(&error.to_string()))?;
         let kind = ["clip.projector_type", "clip.vision.projector_type"].iter().find_map(|key| head.str(key));
@@ -75,7 +76,15 @@ impl<'m> Projector<'m> {
             None => failed(&error.to_string()),
         })?;
         let size = std::fs::metadata(path).map_or(0, |file| file.len());
-        Ok(Self { mtmd, size, single: kind == Some("hunyuanvl"), numbers: Numbers::default(), model: PhantomData })
+        Ok(Self {
+            mtmd,
+            encoder: Mutex::new(()),
+            size,
+            single: kind == Some("hunyuanvl"),
+            width: raw::width(model),
+            numbers: Mutex::default(),
+            _model: model.clone(),
+        })
     }
 
     /// Tokens that a batch must hold at the least: where all tokens of an image see each other they are evaluated at once.
@@ -88,11 +97,11 @@ impl<'m> Projector<'m> {
         bitmap.and_then(|bitmap| self.chunks(&bitmap)).map_or(1, |chunks| largest(&chunks))
     }
 
-    /// Reads a file that stands `at` this place of a prompt, behind `before` other images and sounds.
+    /// Reads a file that stands in a prompt behind `before` other images and sounds. Takes as long as decoding it does.
     ///
     /// # Errors
     /// [`EngineError::Invalid`] when it cannot be decoded, or the model cannot see or hear it.
-    pub fn read(&mut self, file: &[u8], at: usize, before: usize) -> Result<Medium, EngineError> {
+    pub fn read(&self, file: &[u8], before: usize) -> Result<Medium, EngineError> {
         let refuse = |why: &str| EngineError::Invalid(why.into());
         let (able, name) = match picture::check(file).map_err(|error| refuse(&error.to_string()))? {
             Kind::Image => (self.mtmd.support_vision(), "image"),
@@ -114,12 +123,8 @@ impl<'m> Projector<'m> {
             }
         }
         let chunks = self.chunks(&bitmap).ok_or_else(undone)?;
-        let positions = usize::try_from(chunks.total_positions()).unwrap_or(0);
-        let span = Span { at, tokens: chunks.total_tokens(), positions };
-        if span.tokens == 0 || span.positions == 0 {
-            return Err(undone());
-        }
-        Ok(Medium { span, number: self.numbers.of(Digest::of(file)), chunks })
+        let number = self.numbers.lock().unwrap_or_else(PoisonError::into_inner).of(Digest::of(file));
+        Medium::new(chunks, number).ok_or_else(undone)
     }
 
     fn chunks(&self, bitmap: &MtmdBitmap) -> Option<MtmdInputChunks> {
@@ -128,31 +133,27 @@ impl<'m> Projector<'m> {
         self.mtmd.tokenize(text, &[bitmap]).ok()
     }
 
-    /// Evaluates `medium` from `position` on in the sequence of `slot`. On failure a part of it may be there.
+    /// The embeddings of a part of an image or a sound.
     ///
     /// # Errors
-    /// In llama.cpp's words; when a batch cannot hold it.
-    pub fn evaluate(
-        &mut self,
-        context: &mut LlamaContext<'_>,
-        medium: &Medium,
-        slot: usize,
-        position: usize,
-    ) -> Result<(), EngineError> {
-        let failed = EngineError::Failed;
-        let (batch, most) = (context.n_batch(), largest(&medium.chunks));
-        if self.mtmd.decode_use_non_causal() && most > context.n_ubatch() as usize {
-            return Err(EngineError::Invalid(format!("the image takes {most} tokens, a batch holds {batch}")));
-        }
-        let position = i32::try_from(position).map_err(|error| failed(error.to_string()))?;
-        let batch = i32::try_from(batch).unwrap_or(i32::MAX);
-        let (done, said) = log::errors_of(|| {
-            medium.chunks.eval_chunks(&mut self.mtmd, context, position, cache::sequence(slot), batch, false)
-        });
-        done.map(drop).map_err(|MtmdEvalError::EvalFailure(code)| match said.first() {
-            Some(line) => failed(reason(line).to_owned()),
-            None => failed(format!("an image or a sound cannot be evaluated: {code}")),
+    /// In llama.cpp's words.
+    fn encode(&self, chunk: &MtmdInputChunk<'_>) -> Result<Vec<f32>, EngineError> {
+        let alone = self.encoder.lock().unwrap_or_else(PoisonError::into_inner);
+        let (encoded, said) = log::errors_of(|| raw::encode(&self.mtmd, chunk, self.width, &alone));
+        encoded.map_err(|code| match said.first() {
+            Some(line) => EngineError::Failed(reason(line).to_owned()),
+            None => EngineError::Failed(format!("an image or a sound cannot be encoded: {code}")),
         })
+    }
+
+    /// All tokens of `chunk` see each other.
+    fn sees_both_ways(&self, chunk: &MtmdInputChunk<'_>) -> bool {
+        raw::sees_both_ways(&self.mtmd, chunk)
+    }
+
+    /// Positions are counted in several dimensions.
+    fn in_dimensions(&self) -> bool {
+        self.mtmd.decode_use_mrope()
     }
 }
 
