@@ -76,7 +76,7 @@ impl<D: Drafts> Ahead<D> {
         self.draft.as_ref()
     }
 
-    /// A batch of nothing but answers took so long, guesses counted.
+    /// A batch of answers took so long, guesses counted.
     pub fn learn(&mut self, batch: &[Rows], took: Duration, pace: &Pace) {
         let seconds = took.as_secs_f64();
         self.rest.pass(seconds);

@@ -1,5 +1,5 @@
-//! Continuous batching: one loop, each turn of which takes every answer a token further and evaluates pieces of the
-//! prompts that wait, all in one batch.
+//! Continuous batching: one loop, each turn of which takes every answer a token further in one batch, and evaluates pieces of the
+//! prompts that wait in another.
 
 mod look;
 mod seat;
@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::ops::ControlFlow;
 use std::sync::mpsc::{Receiver, TryRecvError};
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use llama_cpp_2::context::LlamaContext;
 use llama_cpp_2::llama_batch::LlamaBatch;
@@ -42,6 +42,14 @@ pub struct Job {
     answering: bool,
     /// When tokens may be guessed ahead.
     pub guesser: Option<Guesser>,
+}
+
+/// What a turn evaluates, each in the order of the slots. An image or a sound is no tokens: it shares the prompts' room and is
+/// evaluated by itself.
+struct Plan {
+    answers: Vec<Piece>,
+    prompts: Vec<Piece>,
+    sight: Option<Piece>,
 }
 
 pub struct Decoder<'m> {
@@ -227,36 +235,50 @@ impl<'m> Decoder<'m> {
         Ok(Job { sequence, answer, media, answering: false, guesser })
     }
 
-    /// One batch. False when there was nothing to do.
+    /// One turn: a token of each answer, then pieces of prompts. False when there was nothing to do.
+    ///
+    /// These are two batches. llama.cpp passes over the weights with as many rows of each sequence, so in one batch the answers'
+    /// pass would have a row of each prompt as well, and on a processor two to seven rows take several times as long as one.
+    /// So separated the answers' tokens also leave before the prompts are evaluated.
     fn step(&mut self) -> bool {
-        let (mut pieces, sight) = self.plan();
+        let Plan { answers, prompts, sight } = self.plan();
+        let busy = sight.is_some() || !(answers.is_empty() && prompts.is_empty());
+        self.go_on(answers);
         if let Some(Piece { slot, tokens, .. }) = sight {
             self.look(slot, tokens);
         }
+        self.evaluate(&prompts);
+        busy
+    }
+
+    /// Takes answers a token further, or several that were guessed.
+    fn go_on(&mut self, mut answers: Vec<Piece>) {
+        if self.ahead.is_on() {
+            self.guess(&mut answers);
+        }
+        if let Some(took) = self.evaluate(&answers) {
+            let rows = |piece: &Piece| Rows { slot: piece.slot, rows: piece.tokens + piece.guess.len() };
+            self.ahead.learn(&answers.iter().map(rows).collect::<Vec<_>>(), took, &self.pace);
+        }
+    }
+
+    /// One batch. `None` when there was nothing in it, or it failed.
+    fn evaluate(&mut self, pieces: &[Piece]) -> Option<Duration> {
         if pieces.is_empty() {
-            return sight.is_some();
+            return None;
         }
-        let only_answers = pieces.iter().all(|piece| piece.tokens == 1 && self.is_answering(piece.slot));
-        if only_answers && self.ahead.is_on() {
-            self.guess(&mut pieces);
-        }
-        let outputs = self.fill(&pieces);
+        let outputs = self.fill(pieces);
         let begun = Instant::now();
         if let Err(error) = self.decode() {
             for Piece { slot, .. } in pieces {
-                self.fail(slot, error.clone());
+                self.fail(*slot, error.clone());
             }
-            return true;
+            return None;
         }
         self.context.synchronize();
         let took = begun.elapsed();
-        let count = pieces.iter().map(|piece| piece.tokens + piece.guess.len()).sum();
-        self.pace.learn(count, took);
-        if only_answers {
-            let rows = |piece: &Piece| Rows { slot: piece.slot, rows: piece.tokens + piece.guess.len() };
-            self.ahead.learn(&pieces.iter().map(rows).collect::<Vec<_>>(), took, &self.pace);
-        }
-        for &Piece { slot, tokens, .. } in &pieces {
+        self.pace.learn(pieces.iter().map(|piece| piece.tokens + piece.guess.len()).sum(), took);
+        for &Piece { slot, tokens, .. } in pieces {
             if let Some(job) = &self.jobs[slot] {
                 let known = &mut self.cached[slot].tokens;
                 known.extend_from_slice(&job.answer.history()[known.len()..known.len() + tokens]);
@@ -265,7 +287,7 @@ impl<'m> Decoder<'m> {
         for (piece, index) in outputs {
             self.advance(pieces[piece].slot, index, &pieces[piece].guess);
         }
-        true
+        Some(took)
     }
 
     fn fail(&mut self, slot: usize, error: EngineError) {
@@ -276,27 +298,24 @@ impl<'m> Decoder<'m> {
         }
     }
 
-    /// What the next batch holds: a token of each answer, then pieces of prompts. And a piece of an image or a sound, which
-    /// shares the room with them but is evaluated by itself: it is no tokens.
-    fn plan(&self) -> (Vec<Piece>, Option<Piece>) {
-        let mut pieces = Vec::new();
-        let mut prompts = Vec::new();
+    /// What the next turn evaluates.
+    fn plan(&self) -> Plan {
+        let (mut answers, mut prompts) = (Vec::new(), Vec::new());
         for (slot, job) in self.jobs.iter().enumerate() {
             let Some(job) = job else { continue };
             let end = job.media.front().map_or(job.answer.history().len(), |medium| medium.span.at);
             let tokens = end - self.cached[slot].tokens.len();
-            let answers = job.answering && tokens == 1;
-            if answers { &mut pieces } else { &mut prompts }.push(Piece::new(slot, tokens));
+            let answers_on = job.answering && tokens == 1;
+            if answers_on { &mut answers } else { &mut prompts }.push(Piece::new(slot, tokens));
         }
-        let room = self.pace.room(pieces.len());
+        let room = self.pace.room(answers.len());
         let sight = self.sight();
         prompts.extend(sight.clone());
-        let mut shared = piece::share(prompts, room);
-        let sight = sight.and_then(|sight| shared.extract_if(.., |piece| piece.slot == sight.slot).next());
-        pieces.extend(shared);
+        let mut prompts = piece::share(prompts, room);
+        let sight = sight.and_then(|sight| prompts.extract_if(.., |piece| piece.slot == sight.slot).next());
         // llama.cpp evaluates neighbouring sequences together, in the order of the batch.
-        pieces.sort_unstable_by_key(|piece| piece.slot);
-        (pieces, sight)
+        prompts.sort_unstable_by_key(|piece| piece.slot);
+        Plan { answers, prompts, sight }
     }
 
     /// Puts guesses behind the answers' tokens, of which `pieces` are, in the order of their slots.
@@ -311,10 +330,6 @@ impl<'m> Decoder<'m> {
         for (piece, guess) in pieces.iter_mut().zip(guesses) {
             piece.guess = guess;
         }
-    }
-
-    fn is_answering(&self, slot: usize) -> bool {
-        self.jobs[slot].as_ref().is_some_and(|job| job.answering)
     }
 
     /// Fills the batch, and gives the pieces that end with their sequence's last token, with its place there. Guesses have

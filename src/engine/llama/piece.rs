@@ -15,12 +15,18 @@ impl Piece {
     }
 }
 
-/// Shares `room` out evenly; what a short prompt leaves goes to the longer ones.
+/// Shares `room` out evenly; what a short prompt leaves goes to the longer ones. Those that are cut get equally much: llama.cpp
+/// passes over the weights once for what all have, and again for each difference.
 pub fn share(mut prompts: Vec<Piece>, mut room: usize) -> Vec<Piece> {
     prompts.sort_unstable_by_key(|piece| piece.tokens);
     let count = prompts.len();
+    let mut level = None;
     for (index, piece) in prompts.iter_mut().enumerate() {
-        piece.tokens = piece.tokens.min(room.div_ceil(count - index));
+        let even = (room / (count - index)).max(1);
+        if piece.tokens > even {
+            level.get_or_insert(even);
+        }
+        piece.tokens = piece.tokens.min(level.unwrap_or(even)).min(room);
         room -= piece.tokens;
     }
     prompts.retain(|piece| piece.tokens > 0);
@@ -35,7 +41,10 @@ mod tests {
     fn room_is_shared() {
         let prompts = [300, 5, 100].into_iter().enumerate().map(|(slot, tokens)| Piece::new(slot, tokens)).collect();
         let shared: Vec<_> = share(prompts, 128).iter().map(|piece| (piece.slot, piece.tokens)).collect();
-        assert_eq!(shared, [(1, 5), (2, 62), (0, 61)]);
+        assert_eq!(shared, [(1, 5), (2, 61), (0, 61)]);
         assert_eq!(share(vec![Piece::new(0, 9)], 0), []);
+        let few: Vec<_> =
+            share((0..4).map(|slot| Piece::new(slot, 9)).collect(), 3).iter().map(|piece| piece.tokens).collect();
+        assert_eq!(few, [1, 1, 1]);
     }
 }
