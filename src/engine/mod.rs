@@ -18,6 +18,7 @@ mod detokenize;
 pub mod event;
 #[cfg(feature = "llama")]
 mod llama;
+mod memory;
 #[cfg(feature = "mistral")]
 mod mistral;
 #[cfg(any(feature = "llama", test))]
@@ -38,6 +39,7 @@ mod spawn;
 mod tokens;
 
 pub use event::{Completion, EngineError, FinishReason, RunnerReport, StepEvent, TokenLogprob, Usage};
+pub use memory::available as available_memory;
 pub use quantize::{QuantizeSpec, Quantizer};
 pub use request::{Constraint, EmbedReply, EmbedRequest, EngineKind, GenerateRequest, LoadSpec, PromptPart, Saving};
 
@@ -63,6 +65,9 @@ pub trait Runner: Send + Sync + 'static {
 
     /// False once the runner has died; it will not come back.
     fn is_alive(&self) -> bool;
+
+    /// Resolves when it has given back all that it took, some time after its last handle was dropped.
+    fn gone(&self) -> BoxFuture<'static, ()>;
 
     fn generate(&self, request: GenerateRequest) -> StepStream;
 

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
@@ -171,6 +171,8 @@ pub struct ProcessRunner {
     /// Used when the runner is dropped: the task that owns the child then ends it.
     end: Option<oneshot::Sender<TaskTrackerToken>>,
     leaving: TaskTracker,
+    /// Closed when the child is no more.
+    lives: watch::Receiver<()>,
 }
 
 impl Drop for ProcessRunner {
@@ -211,13 +213,18 @@ impl ProcessRunner {
             commands,
         });
         let (end, ended) = oneshot::channel();
+        let (life, lives) = watch::channel(());
         let pump = pump(process, events, shared.clone(), ended, saves);
+        let pump = async move {
+            pump.await;
+            drop(life);
+        };
         if saves {
             savers.all.spawn(pump)
         } else {
             tokio::spawn(pump)
         };
-        Ok(Self { report, shared, end: Some(end), leaving: savers.leaving })
+        Ok(Self { report, shared, end: Some(end), leaving: savers.leaving, lives })
     }
 }
 
@@ -228,6 +235,11 @@ impl Runner for ProcessRunner {
 
     fn is_alive(&self) -> bool {
         self.shared.alive.load(Ordering::Acquire)
+    }
+
+    fn gone(&self) -> BoxFuture<'static, ()> {
+        let mut lives = self.lives.clone();
+        async move { while lives.changed().await.is_ok() {} }.boxed()
     }
 
     fn generate(&self, request: GenerateRequest) -> StepStream {

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until, timeout};
@@ -10,6 +11,13 @@ use super::resident::{Place, State, Waiter, waited};
 use super::{Lease, Resident, SchedulerError, Settings, Wanted, fit};
 use crate::engine::{Engine, LoadSpec, Runner};
 use crate::types::KeepAlive;
+
+/// The first of the queue may be overtaken for so long by those whose model is there: beside each other they take less time
+/// than one after the other. Then a busy model is let run dry for it, however many ask for that one.
+const OVERTAKEN: Duration = Duration::from_secs(5);
+
+/// An unloaded model's memory is waited for so long.
+const GOING: Duration = Duration::from_secs(5);
 
 pub(super) enum Command {
     Acquire {
@@ -25,6 +33,8 @@ pub(super) enum Command {
     },
     /// Somebody stopped waiting.
     Left,
+    /// What an unloaded model took is free, or was waited for long enough.
+    Gone,
     Unload {
         spec: Box<LoadSpec>,
         reply: oneshot::Sender<bool>,
@@ -41,12 +51,14 @@ pub(super) struct Actor {
     places: Vec<Place>,
     /// Those who wait for a load that cannot begin yet.
     queue: VecDeque<Waiter>,
+    /// Unloaded models whose memory is not free yet.
+    going: usize,
     next: u64,
 }
 
 impl Actor {
     pub(super) fn new(engine: Arc<dyn Engine>, settings: Settings, own: mpsc::WeakUnboundedSender<Command>) -> Self {
-        Self { engine, settings, own, places: Vec::new(), queue: VecDeque::new(), next: 1 }
+        Self { engine, settings, own, places: Vec::new(), queue: VecDeque::new(), going: 0, next: 1 }
     }
 
     pub(super) async fn run(mut self, mut inbox: mpsc::UnboundedReceiver<Command>) {
@@ -73,19 +85,13 @@ impl Actor {
     fn handle(&mut self, command: Command) {
         match command {
             Command::Acquire { wanted, reply } => {
-                let waiter = Waiter { wanted, reply, since: Instant::now() };
                 self.places.retain(|place| !place.is_dead());
-                if let Some(waiter) = self.try_serve(waiter) {
-                    if self.queue.len() >= self.settings.max_queue {
-                        waiter.fail(SchedulerError::Busy);
-                    } else {
-                        self.queue.push_back(waiter);
-                    }
-                }
+                self.admit(Waiter { wanted, reply, since: Instant::now() });
             }
             Command::Release { resident } => self.release(resident),
             Command::Loaded { resident, runner } => self.loaded(resident, runner),
-            Command::Left => self.forget_the_gone(),
+            Command::Left => self.forget_those_who_left(),
+            Command::Gone => self.going -= 1,
             Command::Unload { spec, reply } => {
                 reply.send(self.unload(&spec)).ok();
             }
@@ -95,20 +101,49 @@ impl Actor {
         }
     }
 
-    /// Gives the waiter a model that is there, or a place among those who wait for its load; else gives it back.
-    fn try_serve(&mut self, waiter: Waiter) -> Option<Waiter> {
-        let own = self.own.upgrade()?;
-        let Some(place) = self.places.iter_mut().find(|place| place.is_of(&waiter.wanted.spec)) else {
-            return Some(waiter);
-        };
-        if !place.can_serve(&waiter.wanted.spec) {
-            return Some(waiter);
+    /// Takes in a request that has just come, unless it would have to wait and too many do already.
+    fn admit(&mut self, waiter: Waiter) {
+        let owed = self.owed();
+        let place = self.place_for(&waiter.wanted.spec).filter(|index| owed != Some(*index));
+        let its_turn = place.is_some_and(|index| self.places[index].has_turn());
+        let waiting = self.queue.len() + self.places.iter().map(Place::waiting).sum::<usize>();
+        // Somebody must be able to wait for a load, or there would be none.
+        if !its_turn && waiting >= self.settings.max_queue.max(1) {
+            return waiter.fail(SchedulerError::Busy);
         }
+        match place {
+            Some(index) => self.join(index, waiter),
+            None => self.queue.push_back(waiter),
+        }
+    }
+
+    /// The place that can serve `spec` as it is, or once it is loaded.
+    fn place_for(&self, spec: &LoadSpec) -> Option<usize> {
+        let index = self.places.iter().position(|place| place.is_of(spec))?;
+        self.places[index].can_serve(spec).then_some(index)
+    }
+
+    /// Gives the waiter the model of that place, or a place among those who wait for its load.
+    fn join(&mut self, index: usize, waiter: Waiter) {
+        let Some(own) = self.own.upgrade() else {
+            return waiter.fail(SchedulerError::Stopped);
+        };
+        let place = &mut self.places[index];
         match &mut place.state {
             State::Loading { waiters, .. } => waiters.push(waiter),
             State::Ready { .. } => lease(place, waiter, &own),
         }
-        None
+    }
+
+    /// The busy place that has to become idle for the first of the queue, once that one was overtaken for long enough.
+    fn owed(&self) -> Option<usize> {
+        self.queue.front().filter(|first| waited(first.since) >= OVERTAKEN)?;
+        // A place that is about to change is what it waits for.
+        if self.places.iter().any(|place| place.leaving || matches!(place.state, State::Loading { .. })) {
+            return None;
+        }
+        let all = self.places.iter().enumerate();
+        all.min_by_key(|(_, place)| place.used).map(|(index, _)| index)
     }
 
     /// Starts what can be started for those who wait, in their order.
@@ -117,13 +152,13 @@ impl Actor {
             if waiter.has_left() {
                 continue;
             }
-            let Some(waiter) = self.try_serve(waiter) else { continue };
-            match self.make_room(&waiter.wanted) {
-                true => self.load(waiter),
-                false => {
-                    self.queue.push_front(waiter);
-                    return;
-                }
+            if let Some(index) = self.place_for(&waiter.wanted.spec) {
+                self.join(index, waiter);
+            } else if self.make_room(&waiter.wanted) {
+                self.load(waiter);
+            } else {
+                self.queue.push_front(waiter);
+                return;
             }
         }
     }
@@ -143,6 +178,10 @@ impl Actor {
         }
         loop {
             let room = self.places.len() < self.settings.max_loaded.max(1);
+            if room && self.going > 0 {
+                // What is free is known when they are gone.
+                return false;
+            }
             if self.places.is_empty() || (room && fit::fits(wanted.estimate, (self.settings.available)())) {
                 return true;
             }
@@ -240,7 +279,7 @@ impl Actor {
     }
 
     /// Ends loads that nobody waits for any more.
-    fn forget_the_gone(&mut self) {
+    fn forget_those_who_left(&mut self) {
         self.queue.retain(|waiter| !waiter.has_left());
         self.places.retain_mut(|place| {
             let State::Loading { waiters, task } = &mut place.state else {
@@ -259,6 +298,15 @@ impl Actor {
     fn drop_place(&mut self, index: usize, why: &str) {
         let place = self.places.swap_remove(index);
         tracing::info!(model.name = place.wanted.name, why, "a model is unloaded");
+        let State::Ready { runner, .. } = place.state else { return };
+        let (gone, own) = (runner.gone(), self.own.clone());
+        self.going += 1;
+        tokio::spawn(async move {
+            timeout(GOING, gone).await.ok();
+            if let Some(own) = own.upgrade() {
+                own.send(Command::Gone).ok();
+            }
+        });
     }
 }
 

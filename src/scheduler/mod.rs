@@ -2,7 +2,10 @@
 //!
 //! A [`Scheduler`] is a handle to one task that owns every loaded model. [`Scheduler::acquire`] gives a [`Lease`]; while it
 //! lives the model stays. What is loaded and fits is leased at once; the rest waits, first come first served, for a load,
-//! one load at a time, and the idle model that was used longest ago makes room.
+//! one load at a time, and the idle model that was used longest ago makes room. When there is none, the busy model that was
+//! loaded longest ago takes nobody in any more after a while, so that nobody waits for ever.
+//!
+//! Those who wait are bounded in number, whether for a load or for their turn at a model that answers as many as it can.
 //!
 //! Invariant: dropping the future of `acquire` gives up the place in the queue, and a load that nobody waits for any more
 //! is ended.
@@ -20,7 +23,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::engine::{Engine, EngineError, LoadSpec, RunnerReport};
 use crate::types::{Digest, KeepAlive};
 
-pub use fit::available_memory;
+pub use crate::engine::available_memory;
 pub use lease::Lease;
 
 /// What the scheduler goes by.
@@ -30,7 +33,7 @@ pub struct Settings {
     pub keep_alive: KeepAlive,
     /// Models resident at once.
     pub max_loaded: usize,
-    /// Requests that may wait for a load.
+    /// Requests that may wait, for a load or for others to end.
     pub max_queue: usize,
     /// A load that takes longer is given up; `None` waits for ever.
     pub load_timeout: Option<Duration>,

@@ -61,6 +61,21 @@ impl Place {
         }
     }
 
+    /// Requests that it answers at once.
+    fn turns(&self) -> usize {
+        self.wanted.spec.parallel.max(1) as usize
+    }
+
+    /// A further request need not wait for another one's end.
+    pub(super) fn has_turn(&self) -> bool {
+        self.leases() < self.turns()
+    }
+
+    /// Requests that wait for others to end.
+    pub(super) fn waiting(&self) -> usize {
+        self.leases().saturating_sub(self.turns())
+    }
+
     pub(super) fn is_idle(&self) -> bool {
         matches!(self.state, State::Ready { leases: 0, .. })
     }

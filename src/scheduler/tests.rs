@@ -1,5 +1,6 @@
 //! With paused time and an engine that loads when it is told to.
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -26,6 +27,11 @@ struct FakeRunner {
     report: RunnerReport,
     unloads: Arc<AtomicUsize>,
     alive: Arc<AtomicBool>,
+}
+
+thread_local! {
+    /// Bytes that are free; a model takes a hundred, and gives them back a second after it was unloaded.
+    static FREE: Cell<u64> = const { Cell::new(1 << 40) };
 }
 
 impl Drop for FakeRunner {
@@ -57,6 +63,7 @@ impl Engine for FakeEngine {
             if let Some(error) = error {
                 return Err(EngineError::Load(error.into()));
             }
+            FREE.with(|free| free.set(free.get() - 100));
             let report = RunnerReport { context_length: spec.options.num_ctx as u64, ..RunnerReport::default() };
             Ok(Arc::new(FakeRunner { report, unloads, alive }) as Arc<dyn Runner>)
         }
@@ -71,6 +78,14 @@ impl Runner for FakeRunner {
 
     fn is_alive(&self) -> bool {
         self.alive.load(Ordering::SeqCst)
+    }
+
+    fn gone(&self) -> BoxFuture<'static, ()> {
+        async {
+            sleep(Duration::from_secs(1)).await;
+            FREE.with(|free| free.set(free.get() + 100));
+        }
+        .boxed()
     }
 
     fn generate(&self, _: GenerateRequest) -> StepStream {
@@ -277,4 +292,91 @@ async fn the_queue_is_bounded_and_a_slow_load_is_given_up() {
     assert!(matches!(results.0, Err(SchedulerError::Timeout)));
     assert!(results.1.is_ok());
     assert!(matches!(results.2, Err(SchedulerError::Busy)));
+}
+
+/// Asks for a model and goes on asking elsewhere.
+fn ask(scheduler: &Scheduler, name: &str) -> tokio::task::JoinHandle<Result<Lease, SchedulerError>> {
+    let (scheduler, wanted) = (scheduler.clone(), wanted(name));
+    tokio::spawn(async move { scheduler.acquire(wanted).await })
+}
+
+#[tokio::test(start_paused = true)]
+async fn those_who_wait_for_their_turn_are_bounded_too() {
+    let (_engine, scheduler) = start(Settings { max_queue: 2, ..plenty() });
+    let all = futures_util::future::join_all((0..8).map(|_| scheduler.acquire(wanted("a")))).await;
+    let (good, busy): (Vec<_>, Vec<_>) = all.into_iter().partition(Result::is_ok);
+    assert_eq!((good.len(), busy.len()), (6, 2), "four at once and two that wait, from the load on");
+    assert!(busy.iter().all(|result| matches!(result, Err(SchedulerError::Busy))));
+    assert!(matches!(scheduler.acquire(wanted("a")).await, Err(SchedulerError::Busy)));
+    assert!(matches!(scheduler.acquire(wanted("b")).await, Err(SchedulerError::Busy)), "one queue for all models");
+    let mut good = good.into_iter();
+    drop((good.next(), good.next()));
+    let b = scheduler.acquire(wanted("b")).await.unwrap();
+    let waiting = [scheduler.acquire(wanted("a")).await.unwrap(), scheduler.acquire(wanted("a")).await.unwrap()];
+    assert!(matches!(scheduler.acquire(wanted("a")).await, Err(SchedulerError::Busy)));
+    assert!(scheduler.acquire(wanted("b")).await.is_ok(), "whose turn it is does not wait");
+    drop((good, waiting, b));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_queue_of_none_can_still_load() {
+    let (_engine, scheduler) = start(Settings { max_queue: 0, ..plenty() });
+    assert!(scheduler.acquire(wanted("a")).await.is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_first_of_the_queue_is_not_overtaken_for_ever() {
+    let (_engine, scheduler) = start(Settings { max_loaded: 1, ..plenty() });
+    let mut a = scheduler.acquire(wanted("a")).await.unwrap();
+    let b = ask(&scheduler, "b");
+    // Those who want `a` follow each other so closely that it is never idle.
+    let mut after = 0;
+    let late = loop {
+        sleep(Duration::from_secs(1)).await;
+        let next = ask(&scheduler, "a");
+        sleep(Duration::from_millis(1)).await;
+        if !next.is_finished() {
+            break next;
+        }
+        after += 1;
+        assert!(after < 100, "`b` is never served");
+        a = next.await.unwrap().unwrap();
+    };
+    assert!((3..=6).contains(&after), "{after} overtook it");
+    assert!(!b.is_finished());
+    drop(a);
+    let b = b.await.unwrap().unwrap();
+    sleep(Duration::from_secs(1)).await;
+    assert!(!late.is_finished(), "it waits behind");
+    drop(b);
+    assert!(late.await.unwrap().is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_is_kept_waiting_for_one_that_has_left() {
+    let (engine, scheduler) = start(Settings { max_loaded: 1, ..plenty() });
+    let a = scheduler.acquire(wanted("a")).await.unwrap();
+    let b = ask(&scheduler, "b");
+    sleep(Duration::from_secs(10)).await;
+    let late = ask(&scheduler, "a");
+    sleep(Duration::from_secs(1)).await;
+    assert!(!late.is_finished());
+    b.abort();
+    assert!(late.await.unwrap().is_ok());
+    assert_eq!(engine.loads.load(Ordering::SeqCst), 1);
+    drop(a);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_model_gives_back_is_waited_for() {
+    let (engine, scheduler) = start(Settings { available: || Some(FREE.with(Cell::get)), ..Settings::default() });
+    FREE.with(|free| free.set(350));
+    for name in ["a", "b"] {
+        drop(scheduler.acquire(wanted(name)).await.unwrap());
+        sleep(Duration::from_secs(1)).await;
+    }
+    let c = Wanted { estimate: 150, ..wanted("c") };
+    drop(scheduler.acquire(c).await.unwrap());
+    assert_eq!(names(&scheduler).await, ["b", "c"], "one was enough");
+    assert_eq!((engine.loads.load(Ordering::SeqCst), engine.unloads.load(Ordering::SeqCst)), (3, 1));
 }

@@ -122,6 +122,10 @@ impl Runner for ScriptedRunner {
         true
     }
 
+    fn gone(&self) -> BoxFuture<'static, ()> {
+        std::future::ready(()).boxed()
+    }
+
     fn generate(&self, request: GenerateRequest) -> StepStream {
         self.shared.requests.lock().unwrap().push(request);
         let script = self.shared.script.lock().unwrap().clone().unwrap_or(Script::Say(vec!["Pong"]));
