@@ -1,6 +1,7 @@
 //! The composition root: store, puller, scheduler and router put together, and served until the program is told to stop.
 
-mod unread;
+mod connections;
+mod patient;
 
 use std::io::Write as _;
 use std::net::SocketAddr;
@@ -13,10 +14,7 @@ use axum::body::Body;
 use axum::http::Request;
 use bytes::Bytes;
 use futures_util::{Stream, TryStreamExt as _};
-use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::graceful::{GracefulShutdown, Watcher};
-use hyper_util::service::TowerToHyperService;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -30,15 +28,12 @@ use crate::engine::{Quantizer, Saving};
 use crate::pull::{HubSettings, PullSettings, Puller, Secret};
 use crate::scheduler::{self, Scheduler};
 use crate::store::{Store, StoreError};
+use connections::Connections;
 
 /// Running answers may end for this long after the program was told to stop.
 const GRACE: Duration = Duration::from_secs(30);
-/// A client that has not sent its request's head by then is given up.
-const HEAD: Duration = Duration::from_secs(60);
 /// Between two looks for files that may go.
 const HOUR: Duration = Duration::from_secs(60 * 60);
-/// A client that has taken nothing of its answer for so long is given up.
-const UNREAD: Duration = Duration::from_secs(120);
 /// Models resident at once when nobody says.
 const MAX_LOADED: usize = 3;
 
@@ -168,11 +163,11 @@ pub async fn serve(config: Config, only: Vec<Endpoint>) -> Result<(), ServerErro
     }
 
     let (stop, stopped) = watch::channel(false);
-    let graceful = Arc::new(GracefulShutdown::new());
+    let connections = Connections::new();
     let mut accepting = Vec::new();
     for (listener, address) in listeners {
         let router = api::router(AppState { hosts: hosts(address), ..state.clone() });
-        accepting.push(tokio::spawn(accept(listener, router, graceful.clone(), stopped.clone())));
+        accepting.push(tokio::spawn(connections.clone().accept(listener, router, stopped.clone())));
     }
     drop((state, stopped));
 
@@ -182,18 +177,15 @@ pub async fn serve(config: Config, only: Vec<Endpoint>) -> Result<(), ServerErro
     for task in accepting {
         task.await.ok();
     }
-    // The accepting tasks have ended, so this is the last handle.
-    if let Some(graceful) = Arc::into_inner(graceful) {
-        tokio::select! {
-            () = graceful.shutdown() => {
-                tokio::select! { () = engine.ended() => {} () = stops.next() => {} }
-                return Ok(());
-            }
-            () = tokio::time::sleep(GRACE) => {}
-            () = stops.next() => {}
+    tokio::select! {
+        () = connections.end() => {
+            tokio::select! { () = engine.ended() => {} () = stops.next() => {} }
+            return Ok(());
         }
-        tracing::warn!("answers that were still running are cut off");
+        () = tokio::time::sleep(GRACE) => {}
+        () = stops.next() => {}
     }
+    tracing::warn!("answers that were still running are cut off");
     Ok(())
 }
 
@@ -237,38 +229,6 @@ async fn sweep(store: Store) {
         if freed > 0 {
             tracing::info!(freed_bytes = freed, "files that no model uses were removed");
         }
-    }
-}
-
-async fn accept(
-    listener: TcpListener,
-    router: Router,
-    graceful: Arc<GracefulShutdown>,
-    mut stopped: watch::Receiver<bool>,
-) {
-    loop {
-        tokio::select! {
-            accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => drop(tokio::spawn(connection(stream, router.clone(), graceful.watcher()))),
-                Err(error) => {
-                    // Out of file descriptors, mostly: give the others time to end.
-                    tracing::warn!(%error, "a connection could not be accepted");
-                    tokio::time::sleep(Duration::from_millis(100)).await;
-                }
-            },
-            _ = stopped.changed() => return,
-        }
-    }
-}
-
-async fn connection(stream: TcpStream, router: Router, watcher: Watcher) {
-    stream.set_nodelay(true).ok();
-    let mut http = hyper::server::conn::http1::Builder::new();
-    http.timer(TokioTimer::new()).header_read_timeout(HEAD);
-    let served =
-        http.serve_connection(TokioIo::new(unread::Unread::new(stream, UNREAD)), TowerToHyperService::new(router));
-    if let Err(error) = watcher.watch(served).await {
-        tracing::debug!(%error, "a connection ended early");
     }
 }
 
