@@ -8,10 +8,14 @@ use http_body_util::BodyExt as _;
 use tokio::time::Instant;
 
 use super::error::{AnthropicError, ApiError, OllamaError, OpenAiError};
+use super::models::blocking;
 use crate::wire::go_json::{self, Decode};
 
 /// Of a JSON body: images travel in it.
 pub const LARGEST_BODY: usize = 64 << 20;
+
+/// Bodies longer than this are decoded away from the threads that serve.
+const LONG: usize = 256 << 10;
 
 /// A body that brings nothing for this long is given up.
 const IDLE: Duration = Duration::from_secs(30);
@@ -48,7 +52,7 @@ impl Upload {
     }
 }
 
-async fn read<T: Decode>(body: Body) -> Result<T, ApiError> {
+async fn read<T: Decode + Send + 'static>(body: Body) -> Result<T, ApiError> {
     let announced = body.size_hint().lower();
     if announced > LARGEST_BODY as u64 {
         return Err(ApiError::TooLarge(LARGEST_BODY));
@@ -61,6 +65,9 @@ async fn read<T: Decode>(body: Body) -> Result<T, ApiError> {
         }
         text.extend_from_slice(&bytes);
     }
+    if text.len() > LONG {
+        return blocking(move || go_json::decode(&text)).await;
+    }
     Ok(go_json::decode(&text)?)
 }
 
@@ -69,7 +76,7 @@ macro_rules! extractor {
         $(#[$doc])*
         pub struct $name<T>(pub T);
 
-        impl<T: Decode + Send, S: Sync> FromRequest<S> for $name<T> {
+        impl<T: Decode + Send + 'static, S: Sync> FromRequest<S> for $name<T> {
             type Rejection = $error;
 
             async fn from_request(request: Request, _: &S) -> Result<Self, $error> {

@@ -6,6 +6,9 @@ use serde_json::{Map, Value};
 
 /// How deep arrays and objects may nest. Go stops at 10,000, which a recursive reader should not try.
 const DEEPEST: usize = 512;
+/// How many values there may be, within each other and beside each other. Each takes some twenty times the memory of its
+/// shortest text; a context of a million tokens is a million of them.
+const MOST: usize = 2 << 20;
 
 /// Why text is not JSON, as Go's scanner says it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -17,6 +20,9 @@ pub enum SyntaxError {
     Cut,
     #[error("invalid character {} {place}", quote(*.byte))]
     Character { byte: u8, place: &'static str },
+    /// Go has no such bound.
+    #[error("more than {MOST} values")]
+    Many,
 }
 
 /// Go prints the byte as if it were a character of that number.
@@ -96,7 +102,7 @@ fn number(text: &str) -> Option<serde_json::Number> {
 /// # Errors
 /// [`SyntaxError`] with Go's text.
 pub fn read(text: &[u8]) -> Result<Node<'_>, SyntaxError> {
-    let mut scanner = Scanner { text, at: 0 };
+    let mut scanner = Scanner { text, at: 0, values: 0 };
     scanner.space();
     if scanner.peek().is_none() {
         return Err(SyntaxError::Empty);
@@ -107,6 +113,8 @@ pub fn read(text: &[u8]) -> Result<Node<'_>, SyntaxError> {
 struct Scanner<'a> {
     text: &'a [u8],
     at: usize,
+    /// How many there were.
+    values: usize,
 }
 
 impl<'a> Scanner<'a> {
@@ -133,6 +141,10 @@ impl<'a> Scanner<'a> {
     }
 
     fn value(&mut self, depth: usize) -> Result<Node<'a>, SyntaxError> {
+        self.values += 1;
+        if self.values > MOST {
+            return Err(SyntaxError::Many);
+        }
         self.space();
         let start = self.at;
         let kind = match self.peek().ok_or(SyntaxError::Cut)? {
@@ -337,6 +349,8 @@ mod tests {
         }
         let deep = "[".repeat(1_000_000);
         assert_eq!(read(deep.as_bytes()).unwrap_err().to_string(), "invalid character '[' exceeded max depth");
+        let many = format!("[{}0]", "0,".repeat(MOST));
+        assert_eq!(read(many.as_bytes()).unwrap_err().to_string(), "more than 2097152 values");
     }
 
     #[test]
