@@ -105,6 +105,14 @@ fn bounded(asked: i64, sees: bool, trained: Option<u64>) -> i64 {
     trained.map_or(context, |trained| context.min(trained.max(LEAST_CONTEXT)))
 }
 
+/// Bytes of all caches of a model whose layers remember every token alike; `None` for others, which take less.
+pub fn caches(spec: &LoadSpec, context: u64) -> Option<u64> {
+    let head = Gguf::peek(spec.weights.first()?).ok()?;
+    let differs = ["attention.sliding_window", "attention.kv_lora_rank", "ssm.conv_kernel"];
+    let alike = differs.iter().all(|key| head.arch_u64(key).is_none_or(|value| value == 0));
+    alike.then(|| cache_bytes(&head, context).saturating_mul(spec.parallel.max(1).into()))
+}
+
 /// Bytes of the key-value cache of one sequence.
 fn cache_bytes(head: &Metadata, context: u64) -> u64 {
     let number = |key: &str| head.arch_u64(key);

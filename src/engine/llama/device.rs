@@ -2,18 +2,26 @@
 
 use std::ffi::CStr;
 
-use llama_cpp_2::{LlamaBackendDeviceType, list_llama_ggml_backend_devices};
+use llama_cpp_2::{LlamaBackendDevice, LlamaBackendDeviceType, list_llama_ggml_backend_devices};
 
 /// Vector instructions that matter to speed.
 const TELLING: [&str; 8] = ["AVX2", "AVX512", "AVX_VNNI", "AMX", "NEON", "SVE", "DOTPROD", "MATMUL_INT8"];
 
+/// Whether there is anything to compute on but the processor.
+pub fn accelerated() -> bool {
+    list_llama_ggml_backend_devices().iter().any(is_accelerator)
+}
+
+fn is_accelerator(device: &LlamaBackendDevice) -> bool {
+    matches!(device.device_type, LlamaBackendDeviceType::Gpu | LlamaBackendDeviceType::IntegratedGpu)
+}
+
 /// `CUDA0 NVIDIA H100`, or `CPU (AVX2, AVX512)` when nothing of the model is on an accelerator.
 pub fn words(accelerated: bool) -> String {
-    use LlamaBackendDeviceType::{Gpu, IntegratedGpu};
     let devices = list_llama_ggml_backend_devices();
     let names: Vec<String> = devices
         .iter()
-        .filter(|device| accelerated && matches!(device.device_type, Gpu | IntegratedGpu))
+        .filter(|device| accelerated && is_accelerator(device))
         .map(|device| format!("{} {}", device.name, device.description))
         .collect();
     if names.is_empty() { cpu(&system_info()) } else { names.join(", ") }

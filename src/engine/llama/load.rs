@@ -17,6 +17,7 @@ use super::vision::Projector;
 use super::vocab::Vocab;
 use crate::engine::event::{EngineError, RunnerReport};
 use crate::engine::request::LoadSpec;
+use crate::engine::{memory, route};
 use crate::types::LoadOptions;
 
 /// Sequences of one batch of texts to embed.
@@ -150,6 +151,7 @@ pub fn text<'m>(
     spec: &LoadSpec,
     limits: Limits,
 ) -> Result<LlamaContext<'m>, EngineError> {
+    check_memory(spec, limits)?;
     let cells = u32::try_from(limits.context).unwrap_or(u32::MAX).saturating_mul(limits.parallel);
     let batch = u32::try_from(limits.batch).unwrap_or(u32::MAX);
     let params = base(spec, cells)
@@ -159,6 +161,29 @@ pub fn text<'m>(
         .with_kv_unified(false)
         .with_swa_full(false);
     context(backend, model, params)
+}
+
+/// Refuses caches that the machine has no memory for. The system might give llama.cpp the addresses all the same, and end
+/// some process when they are used.
+fn check_memory(spec: &LoadSpec, limits: Limits) -> Result<(), EngineError> {
+    if device::accelerated() {
+        // Their memory is their own, and is only given where it is.
+        return Ok(());
+    }
+    let (needed, available) = (route::caches(spec, limits.context as u64), memory::available());
+    match needed.zip(available) {
+        Some((needed, available)) if needed > available => {
+            let gib = |bytes: u64| bytes as f64 / f64::from(1 << 30);
+            let (needed, available) = (gib(needed), gib(available));
+            let text = format!(
+                "model requires more system memory ({needed:.1} GiB) than is available ({available:.1} GiB) for {} tokens of \
+                 context",
+                limits.context
+            );
+            Err(EngineError::Load(text))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// A context for embeddings. Its memory is emptied after each batch, so it holds one batch.
