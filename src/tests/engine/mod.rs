@@ -3,6 +3,8 @@
 #[cfg(feature = "llama")]
 mod embeddings;
 #[cfg(feature = "llama")]
+mod fairness;
+#[cfg(feature = "llama")]
 mod guesses;
 #[cfg(feature = "llama")]
 mod llama;

@@ -6,8 +6,10 @@ use std::time::{Duration, Instant};
 
 use hanzod::types::Digest;
 use rustix::process::{Signal, kill_process};
+use serde_json::json;
 
 use super::harness::{Home, Server, send, wait_until};
+use super::store::check;
 
 /// Tells the server to stop and waits until it takes nobody in any more.
 fn stop(server: &Server, signal: Signal) {
@@ -105,6 +107,73 @@ fn a_second_signal_waits_for_nothing() {
     assert!(start.elapsed() < Duration::from_secs(20), "it waited for the upload all the same");
 }
 
+/// A registry that begins to send a blob and never ends.
+async fn stuck_registry() -> String {
+    use axum::body::Body;
+    use axum::response::IntoResponse as _;
+    use futures_util::{StreamExt as _, stream};
+
+    let digest = Digest::of(CONTENT);
+    let layer =
+        json!({"mediaType": "application/vnd.ollama.image.model", "digest": digest.to_string(), "size": 1 << 20});
+    let config = json!({"mediaType": "application/vnd.docker.container.image.v1+json", "digest": digest.to_string(),
+        "size": 1 << 20});
+    let kind = "application/vnd.docker.distribution.manifest.v2+json";
+    let manifest = json!({"schemaVersion": 2, "mediaType": kind, "config": config, "layers": [layer]}).to_string();
+    let answer = move |request: axum::extract::Request| async move {
+        if request.uri().path().contains("/manifests/") {
+            return manifest.into_response();
+        }
+        let bytes = stream::iter([Ok::<_, std::convert::Infallible>(vec![0; 1000])]).chain(stream::pending());
+        ([("content-length", (1 << 20).to_string())], Body::from_stream(bytes)).into_response()
+    };
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    tokio::spawn(async move { axum::serve(listener, axum::Router::new().fallback(answer)).await.unwrap() });
+    address
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn l12_a_pull_that_hangs_is_cut_off() {
+    let address = stuck_registry().await;
+    let home = Home::new();
+    let server = Server::start(&home);
+    let request = json!({"model": format!("{address}/library/x"), "insecure": true}).to_string();
+    let head = format!("POST /api/pull HTTP/1.1\r\nhost: localhost\r\ncontent-length: {}\r\n\r\n", request.len());
+    let pull = std::io::BufReader::new(send(server.address(), (head + &request).as_bytes()));
+    let mut lines = std::io::BufRead::lines(pull);
+    assert!(lines.any(|line| line.unwrap().contains("\"total\"")), "it has begun");
+    stop(&server, Signal::TERM);
+    kill_process(server.id(), Signal::TERM).unwrap();
+    assert_eq!(server.ended().code(), Some(0));
+    assert_eq!(check(&home.store()), 0);
+    // The next one finds nothing wrong.
+    assert_eq!(home.good(&["list"]).lines().count(), 1);
+}
+
+#[test]
+fn l12_what_is_being_made_is_made_whole_or_not_at_all() {
+    for millis in [0, 20, 40, 80, 160] {
+        let home = Home::new();
+        let server = Server::start(&home);
+        let modelfile = home.modelfile("tiny", "tiny-f16.gguf");
+        let mut create = server.command(&home, &["create", "tiny", "-q", "q4_K_M", "-f", modelfile.to_str().unwrap()]);
+        let mut create = create.stderr(std::process::Stdio::null()).spawn().unwrap();
+        std::thread::sleep(Duration::from_millis(millis));
+        stop(&server, Signal::TERM);
+        let children = super::harness::children(server.id());
+        assert_eq!(server.ended().code(), Some(0));
+        // A server that takes nobody in ends what it has begun, and its client is told.
+        let made = create.wait().unwrap().success();
+        let there = home.good(&["list"]).contains("tiny:latest");
+        assert!(there || !made, "success was said, and there is no model");
+        assert_eq!(check(&home.store()), usize::from(there));
+        wait_until("the end of its children", || {
+            children.iter().all(|child| super::harness::stat(child.as_raw_nonzero().get()).is_none())
+        });
+    }
+}
+
 #[cfg(feature = "llama")]
 mod with_an_engine {
     use std::os::unix::process::CommandExt as _;
@@ -117,6 +186,29 @@ mod with_an_engine {
 
     /// Digits of an answer: enough to be at it still when the signal comes, and few enough for a busy machine to end in time.
     const LENGTH: usize = 100;
+
+    /// A model that is on its way when the signal comes is waited for, and so is what it was loaded for.
+    #[tokio::test]
+    async fn l12_a_load_that_has_begun_ends() {
+        for signals in [1, 2] {
+            let home = Home::new();
+            home.create("tiny", "tiny-f16.gguf");
+            let server = Server::start(&home);
+            let request = json!({"model": "tiny", "prompt": "Ping", "think": false, "stream": false}).to_string();
+            let head = "POST /api/generate HTTP/1.1\r\nhost: localhost\r\ncontent-length:";
+            let mut asks = send(server.address(), format!("{head} {}\r\n\r\n{request}", request.len()).as_bytes());
+            wait_until("a runner", || !children(server.id()).is_empty());
+            let runner = children(server.id())[0];
+            for _ in 0..signals {
+                stop(&server, Signal::TERM);
+            }
+            let mut answer = String::new();
+            asks.read_to_string(&mut answer).ok();
+            assert!(signals == 2 || answer.contains("\"response\":\"Pong\""), "{answer}");
+            assert_eq!(server.ended().code(), Some(0));
+            wait_until("the runner's end", || !lives(runner));
+        }
+    }
 
     /// Ctrl-C in a terminal and a service manager's stop reach the children too: they must go on.
     #[tokio::test]

@@ -82,6 +82,19 @@ impl Home {
     }
 }
 
+/// The same program, run by another: `wrapper` and its arguments, which end where the program begins.
+pub fn wrapped(wrapper: &[&str], program: &Command) -> Command {
+    let mut command = Command::new(wrapper[0]);
+    command.args(&wrapper[1..]).arg(program.get_program()).args(program.get_args()).stdin(Stdio::null());
+    for (name, value) in program.get_envs() {
+        match value {
+            Some(value) => command.env(name, value),
+            None => command.env_remove(name),
+        };
+    }
+    command
+}
+
 /// Standard output of a command that went well.
 pub fn good(output: Output) -> String {
     let words = String::from_utf8_lossy(&output.stderr);
@@ -117,6 +130,14 @@ impl Server {
     /// One address, a free port.
     pub fn start(home: &Home) -> Self {
         Self::start_with(home.program(&["serve", "--listen", "127.0.0.1:0"]), 1)
+    }
+
+    /// As [`Server::start`], with further settings in its environment.
+    #[cfg(all(feature = "llama", target_os = "linux"))]
+    pub fn start_set(home: &Home, settings: &[(&str, &str)]) -> Self {
+        let mut command = home.program(&["serve", "--listen", "127.0.0.1:0"]);
+        command.envs(settings.iter().copied());
+        Self::start_with(command, 1)
     }
 
     /// Waits until the program has said of `count` addresses that it listens there.

@@ -96,7 +96,7 @@ async fn bodies_that_are_no_requests() {
 
 /// The tiny file with another value for a number of its metadata.
 #[cfg(feature = "llama")]
-fn with_value(key: &str, value: u32) -> Vec<u8> {
+pub(super) fn with_value(key: &str, value: u32) -> Vec<u8> {
     let mut file = std::fs::read(tiny().join("tiny-q4_k_m.gguf")).unwrap();
     // The key's text, and then the type of the value: 4 is a u32.
     let key = [key.as_bytes(), &4_u32.to_le_bytes()].concat();

@@ -3,7 +3,11 @@
 mod addresses;
 #[cfg(feature = "llama")]
 mod asking;
+#[cfg(target_os = "linux")]
+mod bodies;
 mod certificates;
+#[cfg(target_os = "linux")]
+mod connections;
 mod converted;
 #[cfg(target_os = "linux")]
 mod durable;
@@ -11,11 +15,17 @@ mod durable;
 mod ending;
 #[cfg(target_os = "linux")]
 mod failing;
+#[cfg(all(feature = "llama", target_os = "linux"))]
+mod flood;
+#[cfg(target_os = "linux")]
+mod gauges;
 #[cfg(feature = "llama")]
 mod guesses;
 mod harness;
 mod hostile;
 mod killed;
+#[cfg(all(feature = "llama", target_os = "linux"))]
+mod loads;
 mod models;
 mod moving;
 #[cfg(all(feature = "llama", target_os = "linux"))]

@@ -1,0 +1,117 @@
+//! Turns: nobody's answer waits for another's prompt, who came first is served first, and who leaves is gone with the next
+//! batch. Counted in batches: an answer that runs beside takes a step in each.
+
+use std::sync::Arc;
+
+use futures_util::StreamExt as _;
+use futures_util::future::join_all;
+use hanzod::engine::{Constraint, GenerateRequest, Runner, StepEvent, StepStream};
+use hanzod::types::{Guessing, LoadOptions};
+
+use super::llama::{answer, load, question, request, spec};
+
+/// Tokens of a batch: few, so that a prompt takes many.
+const BATCH: u64 = 64;
+
+async fn runner(parallel: u32) -> Arc<dyn Runner> {
+    let usual = spec(4096, parallel);
+    let options = LoadOptions { num_batch: BATCH as i64, ..usual.options };
+    // Guessed tokens would come several in a batch.
+    load(hanzod::engine::LoadSpec { options, guessing: Guessing::Off, ..usual }).await.unwrap()
+}
+
+/// An answer that takes a step in each batch, for longer than any test.
+fn endless() -> GenerateRequest {
+    let schema = r#"{"type":"array","minItems":900000,"items":{"enum":[1,2,3,4,5,6,7,8,9]}}"#;
+    let constraint = Some(Constraint { schema: schema.into(), after: None, calls: Vec::new() });
+    let mut request = GenerateRequest { constraint, ..request(&question("Ping")) };
+    request.sampling.num_predict = -1;
+    request
+}
+
+/// A prompt of nearly a context, which nobody has asked before.
+fn long(secret: &str) -> GenerateRequest {
+    let mut request = request(&format!("{secret} {}{}", "a ".repeat(3900), question("Ping")));
+    request.sampling.num_predict = 1;
+    request
+}
+
+/// Steps of `beside` until `stream` says something, and that.
+async fn steps_until(beside: &mut StepStream, stream: &mut StepStream) -> (u64, StepEvent) {
+    let mut steps = 0;
+    loop {
+        tokio::select! {
+            biased;
+            step = beside.next() => {
+                assert!(matches!(step, Some(Ok(StepEvent::Text { .. }))), "{step:?}");
+                steps += 1;
+            }
+            said = stream.next() => return (steps, said.unwrap().unwrap()),
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_long_prompt_holds_no_answer_up() {
+    let runner = runner(4).await;
+    let mut beside = runner.generate(endless());
+    beside.next().await.unwrap().unwrap();
+    let (steps, said) = steps_until(&mut beside, &mut runner.generate(long("one"))).await;
+    let StepEvent::Text { .. } = said else { panic!("{said:?}") };
+    let batches = 3900 / BATCH;
+    assert!(steps >= batches, "{steps} steps in {batches} batches");
+
+    // Two long prompts and a short one: they share a batch, and the short one need not wait for the long ones.
+    let mut others = [runner.generate(long("two")), runner.generate(long("three"))];
+    let (steps, _) = steps_until(&mut beside, &mut runner.generate(request(&question("Hello!")))).await;
+    assert!(steps < batches, "a short prompt waits for {steps} batches");
+    for other in &mut others {
+        assert!(matches!(other.next().await, Some(Ok(StepEvent::Text { .. }))));
+    }
+}
+
+#[tokio::test]
+async fn a_prompt_nobody_waits_for_is_left_with_the_next_batch() {
+    const BATCHES: u64 = 10;
+    // What two processes may take to hear of it.
+    const SLACK: u64 = 15;
+    let runner = runner(2).await;
+    let mut beside = runner.generate(endless());
+    beside.next().await.unwrap().unwrap();
+    let leaves = runner.generate(long("one"));
+    for _ in 0..BATCHES {
+        beside.next().await.unwrap().unwrap();
+    }
+    drop(leaves);
+    for _ in 0..SLACK {
+        beside.next().await.unwrap().unwrap();
+    }
+    // What was evaluated of it is remembered: no more than was when it was left.
+    let again = answer(&runner, long("one")).await.unwrap().done.usage;
+    assert!((1..(BATCHES + SLACK) * BATCH).contains(&again.cached_tokens), "{again:?}");
+    assert!(again.prompt_tokens > 3900, "{again:?}");
+}
+
+#[tokio::test]
+async fn first_come_first_served() {
+    let runner = runner(1).await;
+    let order = std::sync::Mutex::new(Vec::new());
+    let occupied = runner.generate(endless());
+    let mut clients = Vec::new();
+    for number in 0..8 {
+        let mut stream = runner.generate(request(&question(&format!("Count from 1 to {}.", 20 - number))));
+        let order = &order;
+        clients.push(async move {
+            // Every third one does not wait for its turn.
+            if number % 3 == 2 {
+                return drop(stream);
+            }
+            stream.next().await.unwrap().unwrap();
+            order.lock().unwrap().push(number);
+            while stream.next().await.is_some() {}
+        });
+    }
+    let begin = async { drop(occupied) };
+    tokio::join!(join_all(clients), begin);
+    assert_eq!(order.into_inner().unwrap(), [0, 1, 3, 4, 6, 7]);
+}
