@@ -101,6 +101,8 @@ impl Adopted {
         let seen = file.metadata().map_err(StoreError::io("look at", &path))?;
         // The store may have this very file: then its content was read just now.
         if fs::symlink_metadata(blobs.layout().blob(&digest)).is_ok_and(|there| link::is_same(&there, &seen)) {
+            // A note says of a blob that it outlives a power cut, too.
+            file.sync_all().map_err(StoreError::io("sync", &path))?;
             blobs.record(&digest, read_at);
             return Ok(Taken::Present);
         }

@@ -10,7 +10,7 @@ use std::time::SystemTime;
 use sha2::{Digest as _, Sha256};
 use tempfile::{NamedTempFile, TempPath};
 
-use super::layout::sync_folder;
+use super::layout::{make_folder, sync_folder};
 use super::sound::{Found, damaged};
 use super::stamp::Stamp;
 use super::{Layout, StoreError};
@@ -128,7 +128,7 @@ impl Blobs {
     /// When it cannot be made.
     pub fn partial(&self, digest: &Digest) -> Result<Partial, StoreError> {
         let folder = self.layout.partials();
-        fs::create_dir_all(&folder).map_err(StoreError::io("make", &folder))?;
+        make_folder(&folder).map_err(StoreError::io("make", &folder))?;
         let path = self.layout.partial(digest);
         let open = || OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
         let file = open().or_else(|error| match error.kind() {
@@ -178,7 +178,7 @@ impl Blobs {
         entries.filter_map(blob).collect()
     }
 
-    /// Gives a finished file its place: sync, read-only, rename, sync the folder. After an error of a sync the file's
+    /// Gives a finished file its place: read-only, sync, rename, sync the folder. After an error of a sync the file's
     /// content is not to be trusted any more, so the caller drops it. `read_at` tells what a file that others can write to was
     /// like when it was read.
     pub(super) fn publish(
@@ -189,8 +189,9 @@ impl Blobs {
         rename: impl FnOnce(&Path) -> io::Result<()>,
     ) -> Result<(), StoreError> {
         let path = self.layout.blob(digest);
-        file.sync_all().map_err(StoreError::io("sync", &path))?;
+        // First, so that the sync is of its rights as well.
         file.set_permissions(Permissions::from_mode(READ_ONLY)).map_err(StoreError::io("protect", &path))?;
+        file.sync_all().map_err(StoreError::io("sync", &path))?;
         rename(&path).map_err(StoreError::io("rename to", &path))?;
         sync_folder(&self.layout.blobs())?;
         if let Some(stamp) = read_at.or_else(|| Stamp::of_file(file).ok()) {

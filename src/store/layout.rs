@@ -83,7 +83,7 @@ impl Layout {
     /// Makes the folders, and gives blobs of Ollama's first versions (`sha256:<hex>`) the names of today.
     pub(super) fn prepare(&self) -> Result<(), StoreError> {
         for folder in [self.blobs(), self.manifests()] {
-            match fs::create_dir_all(&folder) {
+            match make_folder(&folder) {
                 Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => {}
                 made => made.map_err(StoreError::io("make", &folder))?,
             }
@@ -100,6 +100,19 @@ impl Layout {
         }
         Ok(())
     }
+}
+
+/// Makes a folder and those above it that are missing, so that they outlive a power cut.
+pub(super) fn make_folder(folder: &Path) -> io::Result<()> {
+    let Some(above) = folder.parent().filter(|_| !folder.is_dir()) else { return Ok(()) };
+    let above = if above.as_os_str().is_empty() { Path::new(".") } else { above };
+    make_folder(above)?;
+    match fs::create_dir(folder) {
+        // Another process was quicker.
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && folder.is_dir() => {}
+        made => made?,
+    }
+    fs::File::open(above)?.sync_all()
 }
 
 /// Syncs a folder, so that a rename in it outlives a power cut.

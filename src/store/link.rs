@@ -37,8 +37,8 @@ pub fn share(source: &File, from: &Path, to: &Path, may_copy: bool) -> io::Resul
     }
     let folder = to.parent().ok_or_else(|| io::Error::other("a file without a folder"))?;
     let finish = |fresh: NamedTempFile| {
-        fresh.as_file().sync_all()?;
         fresh.as_file().set_permissions(Permissions::from_mode(READ_ONLY))?;
+        fresh.as_file().sync_all()?;
         fresh.persist(to).map(|_| ()).map_err(|error| error.error)
     };
     if let Ok(clone) = clone_in(source, folder) {

@@ -4,8 +4,9 @@
 //! an async thread use `spawn_blocking`.
 //!
 //! Invariant: a name under `blobs/` has the hash it says, and a manifest appears only after its blobs are durable
-//! (write, sync, rename, sync the folder). Nothing half-written is ever visible under its final name. What the disk or a hand
-//! did to a blob afterwards is found when it is used ([`Blobs::check`]).
+//! (write, sync, rename, sync the folder; what another program has written is synced before it is relied on), and goes for
+//! good before they do. Nothing half-written is ever visible under its final name. What the disk or a hand did to a blob
+//! afterwards is found when it is used ([`Blobs::check`]).
 
 mod adopt;
 mod blobs;

@@ -36,6 +36,7 @@ impl Store {
                 if self.blobs().size(&descriptor.digest).is_none() {
                     return Err(StoreError::MissingBlob(descriptor.digest));
                 }
+                self.blobs().secure(&descriptor.digest)?;
             }
         }
         let mut formers = Vec::new();

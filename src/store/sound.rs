@@ -96,7 +96,11 @@ impl Blobs {
                 tracing::info!(blob.digest = %digest, "a blob's file has changed, and is read");
                 self.read_through(digest, &mut |_| true)?;
             }
-            None => self.record(digest, stamp),
+            None => {
+                if self.sync(digest).is_ok() {
+                    self.record(digest, stamp);
+                }
+            }
         }
         Ok(())
     }
@@ -163,9 +167,32 @@ impl Blobs {
             self.found().put(*digest, stamp, Some(why.clone()));
             return Err(damaged(digest, &why));
         }
+        self.sync(digest)?;
         // One that was written to meanwhile is read again when it is used.
         self.record(digest, stamp);
         Ok(length)
+    }
+
+    /// Makes sure that a blob outlives a power cut, before a manifest names it. Of one with a note that is known.
+    ///
+    /// # Errors
+    /// When it cannot be synced.
+    pub(super) fn secure(&self, digest: &Digest) -> Result<(), StoreError> {
+        if self.is_own(digest) && !self.is_unchanged(digest) { self.sync(digest) } else { Ok(()) }
+    }
+
+    /// Syncs a blob and its name, which another program may not have done.
+    fn sync(&self, digest: &Digest) -> Result<(), StoreError> {
+        let path = self.path(digest);
+        let file = self.open(digest)?;
+        let folder = || path.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all());
+        match file.sync_data().and_then(|()| folder()) {
+            // What cannot be written cannot be lost either.
+            Err(error) if matches!(error.kind(), io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::InvalidInput) => {
+                Ok(())
+            }
+            synced => synced.map_err(StoreError::io("sync", &path)),
+        }
     }
 
     /// Moves what stands in a blob's place out of the way, if it still is the file that was `judged`: another pull may have

@@ -197,6 +197,8 @@ impl Tags {
         while let Some(above) = folder.parent().filter(|above| *above != root && fs::remove_dir(above).is_ok()) {
             folder = above;
         }
+        // Blobs may go now: the name must not come back without them.
+        folder.parent().map_or(Ok(()), sync_folder)?;
         Ok(manifest)
     }
 }
