@@ -1,15 +1,13 @@
 //! The order of system calls by which content and manifests come into the store, as `strace` saw them: written, synced,
 //! made read-only, renamed, the folder synced; and a manifest only after all that it names.
 
-use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
-use crate::program::harness::{Home, good};
+use super::calls::{self, Call, can_watch};
+use super::harness::{Home, good};
 use crate::registry::{Registry, pushed};
 
-const PROGRAM: &str = "strace";
-const CALLS: &str = "trace=openat,creat,write,writev,pwrite64,pwritev,copy_file_range,sendfile,ftruncate,fsync,fdatasync,\
+const CALLS: &str = "openat,creat,write,writev,pwrite64,pwritev,copy_file_range,sendfile,ftruncate,fsync,fdatasync,\
     rename,renameat,renameat2,link,linkat,chmod,fchmod,fchmodat";
 
 /// What happened to a file, in order.
@@ -22,39 +20,12 @@ enum Event {
     Mode(PathBuf, String),
 }
 
-/// Whether system calls can be watched here; where not, it is said why.
-pub fn can_watch() -> bool {
-    let probe = Command::new(PROGRAM).args(["-f", "true"]).stdout(Stdio::null()).stderr(Stdio::null()).status();
-    match probe {
-        Ok(status) if status.success() => true,
-        Ok(_) => {
-            println!("skipped: `{PROGRAM}` may not watch programs here");
-            false
-        }
-        Err(_) => {
-            println!("skipped: `{PROGRAM}` is not installed (script/test installs it)");
-            false
-        }
-    }
-}
-
 /// Runs the program and gives what it did to files under its store.
 fn watch(home: &Home, arguments: &[&str]) -> Vec<Event> {
-    let log = home.path().join("calls");
-    let program = home.program(arguments);
-    let mut command = Command::new(PROGRAM);
-    command.args(["-f", "-y", "-s", "0", "-e", CALLS, "-o"]).arg(&log).arg("--").arg(program.get_program());
-    command.args(program.get_args()).stdin(Stdio::null());
-    for (name, value) in program.get_envs() {
-        match value {
-            Some(value) => command.env(name, value),
-            None => command.env_remove(name),
-        };
-    }
-    good(command.output().unwrap());
-    let text = std::fs::read_to_string(&log).unwrap();
+    let (output, calls) = calls::watch(&home.program(arguments), CALLS, 0);
+    good(output);
     let store = home.store();
-    events(&text).into_iter().filter(|event| under(&store, event)).collect()
+    events(&calls).into_iter().filter(|event| under(&store, event)).collect()
 }
 
 fn under(store: &Path, event: &Event) -> bool {
@@ -66,52 +37,29 @@ fn under(store: &Path, event: &Event) -> bool {
     }
 }
 
-/// Reads lines of `PID call(arguments) = result`. A call that others interrupt stands in two pieces: it counts where it ends.
-fn events(text: &str) -> Vec<Event> {
-    let mut begun: HashMap<&str, String> = HashMap::new();
-    let mut events = Vec::new();
-    for line in text.lines() {
-        let Some((pid, rest)) = line.split_once(' ') else { continue };
-        let rest = rest.trim_start();
-        let call = if let Some(start) = rest.strip_suffix("<unfinished ...>") {
-            begun.insert(pid, start.to_owned());
-            // What is written is written from here on.
-            if let Some(event @ Event::Written(_)) = event(start) {
-                events.push(event);
-            }
-            continue;
-        } else if rest.starts_with("<... ") {
-            let end = rest.split_once(" resumed>").map_or("", |(_, end)| end);
-            begun.remove(pid).unwrap_or_default() + end
-        } else {
-            rest.to_owned()
-        };
-        if call.rsplit_once(" = ").is_some_and(|(_, result)| !result.starts_with('-')) {
-            events.extend(event(&call));
-        }
+/// A call counts where it ends; but what is written is written from its beginning on.
+fn events(calls: &[Call]) -> Vec<Event> {
+    let mut events: Vec<(usize, Event)> = Vec::new();
+    for call in calls {
+        let Some(event) = event(call) else { continue };
+        events.push((if matches!(event, Event::Written(_)) { call.begin } else { call.end }, event));
     }
-    events
+    events.sort_by_key(|(line, _)| *line);
+    events.into_iter().map(|(_, event)| event).collect()
 }
 
-fn event(call: &str) -> Option<Event> {
-    let (name, arguments) = call.split_once('(')?;
-    // `-y` writes the path of a descriptor as `9</path>`.
-    let of_descriptor = || Some(PathBuf::from(arguments.split_once('<')?.1.split_once('>')?.0));
-    let quoted: Vec<PathBuf> = arguments.split('"').skip(1).step_by(2).map(PathBuf::from).collect();
-    Some(match name {
-        "openat" | "creat" => Event::Opened(quoted.first()?.clone(), arguments.to_owned()),
-        "write" | "writev" | "pwrite64" | "pwritev" | "ftruncate" => Event::Written(of_descriptor()?),
-        "sendfile" => Event::Written(of_descriptor()?),
-        "copy_file_range" => {
-            let target = arguments.split(", ").nth(2)?;
-            Event::Written(PathBuf::from(target.split_once('<')?.1.split_once('>')?.0))
-        }
-        "fsync" | "fdatasync" => Event::Synced(of_descriptor()?),
+fn event(call: &Call) -> Option<Event> {
+    let names = call.names();
+    Some(match call.name.as_str() {
+        "openat" | "creat" => Event::Opened(names.first()?.clone(), call.argument(2).to_owned()),
+        "write" | "writev" | "pwrite64" | "pwritev" | "ftruncate" | "sendfile" => Event::Written(call.file(0)?),
+        "copy_file_range" => Event::Written(call.file(2)?),
+        "fsync" | "fdatasync" => Event::Synced(call.file(0)?),
         "rename" | "renameat" | "renameat2" | "link" | "linkat" => {
-            Event::Moved(quoted.first()?.clone(), quoted.get(1)?.clone())
+            Event::Moved(names.first()?.clone(), names.get(1)?.clone())
         }
-        "fchmod" => Event::Mode(of_descriptor()?, arguments.rsplit(", ").next()?.to_owned()),
-        "chmod" | "fchmodat" => Event::Mode(quoted.first()?.clone(), arguments.to_owned()),
+        "fchmod" => Event::Mode(call.file(0)?, call.last().to_owned()),
+        "chmod" | "fchmodat" => Event::Mode(names.first()?.clone(), call.last().to_owned()),
         _ => return None,
     })
 }

@@ -1,26 +1,17 @@
 //! A disk that fails, as `strace` makes it: pulls say so, nothing wrong stays, and the next one goes well.
 
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::Output;
 
-use super::durable::can_watch;
+use super::calls::{can_watch, under_strace};
 use super::harness::{Home, bad};
 use super::store::check;
 use crate::registry::{Registry, pushed};
 
 /// Runs the program while these system calls of its fail.
 fn with_fault(home: &Home, fault: &str, arguments: &[&str]) -> Output {
-    let program = home.program(arguments);
-    let mut command = Command::new("strace");
-    command.args(["-f", "-qq", "-o", "/dev/null", "-e", &format!("inject={fault}"), "--"]).arg(program.get_program());
-    command.args(program.get_args()).stdin(Stdio::null());
-    for (name, value) in program.get_envs() {
-        match value {
-            Some(value) => command.env(name, value),
-            None => command.env_remove(name),
-        };
-    }
-    command.output().unwrap()
+    let inject = format!("inject={fault}");
+    under_strace(&home.program(arguments), &["-qq", "-o", "/dev/null", "-e", &inject]).output().unwrap()
 }
 
 fn count(folder: &Path) -> usize {

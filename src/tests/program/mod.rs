@@ -5,6 +5,7 @@ mod addresses;
 mod asking;
 #[cfg(target_os = "linux")]
 mod bodies;
+mod calls;
 mod certificates;
 #[cfg(target_os = "linux")]
 mod connections;
@@ -28,6 +29,10 @@ mod killed;
 mod loads;
 mod models;
 mod moving;
+#[cfg(target_os = "linux")]
+mod power;
+#[cfg(target_os = "linux")]
+mod puller;
 #[cfg(all(feature = "llama", target_os = "linux"))]
 mod readers;
 #[cfg(all(feature = "llama", target_os = "linux"))]
@@ -35,4 +40,5 @@ mod runners;
 mod safetensors;
 #[cfg(all(feature = "llama", target_os = "linux"))]
 mod saved;
+mod served;
 mod store;
