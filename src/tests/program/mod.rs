@@ -5,6 +5,7 @@ mod addresses;
 mod asking;
 #[cfg(target_os = "linux")]
 mod bodies;
+#[cfg(target_os = "linux")]
 mod calls;
 mod certificates;
 #[cfg(target_os = "linux")]
@@ -25,6 +26,8 @@ mod guesses;
 mod harness;
 mod hostile;
 mod killed;
+#[cfg(target_os = "linux")]
+mod killed_at;
 #[cfg(all(feature = "llama", target_os = "linux"))]
 mod loads;
 mod models;
@@ -41,4 +44,6 @@ mod safetensors;
 #[cfg(all(feature = "llama", target_os = "linux"))]
 mod saved;
 mod served;
+#[cfg(target_os = "linux")]
+mod stopped;
 mod store;
