@@ -15,9 +15,8 @@ use rustix::fs::OFlags;
 use sha2::{Digest as _, Sha256};
 use tempfile::TempPath;
 
-use super::link;
 use super::stamp::Stamp;
-use super::{Blobs, StoreError};
+use super::{Blobs, StoreError, link};
 use crate::types::Digest;
 
 /// Bytes that are read in one go.

@@ -44,9 +44,10 @@ impl StoreError {
         move |source| Self::Io { what, path, source }
     }
 
-    /// True when the disk or the quota is full.
-    pub fn is_full(&self) -> bool {
+    /// True when the store takes nothing: it is full, or may only be read.
+    pub(super) fn is_closed(&self) -> bool {
+        use io::ErrorKind::{PermissionDenied, QuotaExceeded, ReadOnlyFilesystem, StorageFull};
         let Self::Io { source, .. } = self else { return false };
-        matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+        matches!(source.kind(), StorageFull | QuotaExceeded | ReadOnlyFilesystem | PermissionDenied)
     }
 }

@@ -1,7 +1,11 @@
 //! Removing what no name uses any more, and nothing that is about to be used.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::fs::File;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::retry_on_intr;
 
 use super::{Manifest, Store, StoreError};
 use crate::types::Digest;
@@ -13,7 +17,7 @@ pub(super) struct Pins(Arc<Mutex<HashMap<Digest, usize>>>);
 impl Pins {
     /// A std mutex: held for single map operations.
     fn lock(&self) -> MutexGuard<'_, HashMap<Digest, usize>> {
-        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -36,7 +40,24 @@ impl Drop for Pin {
     }
 }
 
+/// Held by who writes a name, or looks which blobs no name uses and removes them: no name comes between that look and the
+/// removal, from here or from another process.
+pub(super) struct Alone<'a> {
+    /// Dropped before the one that lets the next of this process go on.
+    _everywhere: Option<File>,
+    _here: MutexGuard<'a, ()>,
+}
+
 impl Store {
+    /// A std mutex: held over work on the disk, by threads that may block.
+    pub(super) fn alone(&self) -> Alone<'_> {
+        let here = self.inner.naming.lock().unwrap_or_else(PoisonError::into_inner);
+        // Where there are no locks, this process must do.
+        let folder = File::open(self.layout().manifests()).ok();
+        let everywhere = folder.filter(|folder| retry_on_intr(|| flock(folder, FlockOperation::LockExclusive)).is_ok());
+        Alone { _everywhere: everywhere, _here: here }
+    }
+
     /// Keeps `digest` from being collected, whether it is there yet or not, as long as the pin lives.
     pub fn pin(&self, digest: Digest) -> Pin {
         *self.inner.pins.lock().entry(digest).or_insert(0) += 1;
@@ -89,6 +110,7 @@ impl Store {
     /// # Errors
     /// A file that cannot be removed.
     pub fn remove_unused(&self, digests: impl IntoIterator<Item = Digest>) -> Result<usize, StoreError> {
+        let _alone = self.alone();
         let Some(used) = self.referenced() else { return Ok(0) };
         let unused: HashSet<Digest> = digests.into_iter().collect();
         let mut removed = 0;

@@ -5,9 +5,12 @@
 //! blobs' files were like when they were last found right (`stamps/`), blobs that were not (`damaged/`), and what models made of
 //! long prompts (`prompts/`).
 
-use std::fs;
+use std::fs::{self, File, OpenOptions};
 use std::io;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
+
+use rustix::fs::OFlags;
 
 use super::StoreError;
 use crate::types::{Digest, ModelName};
@@ -115,7 +118,13 @@ pub(super) fn make_folder(folder: &Path) -> io::Result<()> {
     fs::File::open(above)?.sync_all()
 }
 
+/// Opens for reading what should be a file. A pipe that stands in its place is not waited for.
+pub(super) fn open(path: &Path) -> io::Result<File> {
+    let without_waiting = i32::try_from(OFlags::NONBLOCK.bits()).unwrap_or(0);
+    OpenOptions::new().read(true).custom_flags(without_waiting).open(path)
+}
+
 /// Syncs a folder, so that a rename in it outlives a power cut.
 pub(super) fn sync_folder(folder: &Path) -> Result<(), StoreError> {
-    fs::File::open(folder).and_then(|folder| folder.sync_all()).map_err(StoreError::io("sync", folder))
+    File::open(folder).and_then(|folder| folder.sync_all()).map_err(StoreError::io("sync", folder))
 }

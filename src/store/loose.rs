@@ -2,7 +2,7 @@
 //! blobs that were found damaged, and saved prompts.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime};
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 
-use super::{Layout, Store};
+use super::{Layout, Store, layout};
 use crate::types::Digest;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -148,6 +148,6 @@ fn add(found: &mut Found, kind: LooseKind, digest: Option<Digest>, path: PathBuf
 
 /// Whether some process fetches this content now.
 fn is_locked(layout: &Layout, digest: &Digest) -> bool {
-    let Ok(file) = File::open(layout.partial(digest)) else { return false };
+    let Ok(file) = layout::open(&layout.partial(digest)) else { return false };
     flock(&file, FlockOperation::NonBlockingLockExclusive) == Err(Errno::WOULDBLOCK)
 }

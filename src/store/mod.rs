@@ -25,6 +25,8 @@ mod manifest;
 mod messages;
 mod model;
 pub mod modelfile;
+#[cfg(test)]
+mod names_tests;
 mod naming;
 mod prune;
 mod sound;
@@ -55,7 +57,7 @@ pub(crate) use messages::to_bytes as message_layer;
 pub(crate) use view::is_clean_path;
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 /// A store of models. Clones share one state.
 #[derive(Clone, Debug)]
@@ -71,7 +73,10 @@ struct Inner {
     blobs: Blobs,
     tags: Tags,
     pins: gc::Pins,
+    /// See [`gc::Alone`].
+    naming: Mutex<()>,
     heads: heads::Heads,
+    views: view::Elsewhere,
 }
 
 impl Store {
@@ -98,10 +103,16 @@ impl Store {
         }
         let blobs = Blobs::new(layout.clone(), extras.clone());
         let tags = Tags::new(layout.clone(), extras);
-        Ok(Self {
-            inner: Arc::new(Inner { layout, blobs, tags, pins: gc::Pins::default(), heads: heads::Heads::default() }),
-            keeps_replaced: false,
-        })
+        let inner = Inner {
+            layout,
+            blobs,
+            tags,
+            pins: gc::Pins::default(),
+            naming: Mutex::default(),
+            heads: heads::Heads::default(),
+            views: view::Elsewhere::default(),
+        };
+        Ok(Self { inner: Arc::new(inner), keeps_replaced: false })
     }
 
     /// The same store, in which a model that replaces another leaves the other's blobs alone.

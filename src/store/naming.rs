@@ -4,7 +4,7 @@ use std::fs::File;
 use std::time::SystemTime;
 
 use super::{Manifest, Pin, Store, StoreError};
-use crate::types::ModelName;
+use crate::types::{Digest, ModelName};
 
 /// What a name was before it was written.
 struct Former<'a> {
@@ -31,13 +31,16 @@ impl Store {
     /// # Errors
     /// As [`Store::tag`]; then each name is what it was.
     pub fn tag_all(&self, models: &[(&ModelName, &[u8])]) -> Result<usize, StoreError> {
-        for (_, manifest) in models {
-            for descriptor in Manifest::parse(manifest)?.descriptors() {
-                if self.blobs().size(&descriptor.digest).is_none() {
-                    return Err(StoreError::MissingBlob(descriptor.digest));
-                }
-                self.blobs().secure(&descriptor.digest)?;
-            }
+        let manifests: Vec<Manifest> =
+            models.iter().map(|(_, manifest)| Manifest::parse(manifest)).collect::<Result<_, _>>()?;
+        let digests = || manifests.iter().flat_map(Manifest::descriptors).map(|descriptor| descriptor.digest);
+        let missing = |digest: &Digest| self.blobs().size(digest).is_none();
+        for digest in digests().filter(|digest| !missing(digest)) {
+            self.blobs().secure(&digest)?;
+        }
+        let alone = self.alone();
+        if let Some(digest) = digests().find(missing) {
+            return Err(StoreError::MissingBlob(digest));
         }
         let mut formers = Vec::new();
         for (name, manifest) in models {
@@ -47,6 +50,7 @@ impl Store {
                 return Err(error);
             }
         }
+        drop(alone);
         let replaced: Vec<Manifest> = formers.into_iter().filter_map(|former| former.manifest).collect();
         if self.keeps_replaced {
             return Ok(0);
@@ -59,7 +63,9 @@ impl Store {
     /// # Errors
     /// [`StoreError::NotFound`]; [`StoreError::NotOurs`]; a file that cannot be removed.
     pub fn remove(&self, name: &ModelName) -> Result<(), StoreError> {
+        let alone = self.alone();
         let former = self.tags().remove(name)?;
+        drop(alone);
         if let Some(manifest) = former {
             self.collect(&manifest)?;
         }

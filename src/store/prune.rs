@@ -1,14 +1,15 @@
 //! Making room: what no name uses and nobody is at work with goes, once it is old enough.
 
 use std::collections::HashSet;
-use std::fs::{self, File};
+use std::fs;
+use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
 use rustix::fs::{FlockOperation, flock};
 
 use super::loose::{digest_of, entries};
 use super::view::{self, BUILDING};
-use super::{Loose, LooseKind, Store};
+use super::{Loose, LooseKind, Store, layout};
 use crate::types::Digest;
 
 /// What may go.
@@ -77,13 +78,10 @@ impl Store {
     fn discard(&self, loose: &Loose) -> bool {
         match (loose.kind, loose.digest) {
             // Named by a manifest, or about to be, since we looked.
-            (LooseKind::Blob, Some(digest)) => {
-                let named = self.referenced().is_none_or(|used| used.contains(&digest));
-                !named && self.remove_unpinned(&digest).is_ok_and(|gone| gone)
-            }
+            (LooseKind::Blob, Some(digest)) => self.remove_unused([digest]).is_ok_and(|gone| gone == 1),
             (LooseKind::Partial, Some(digest)) => {
                 // Held while its files go: a pull that comes now finds them gone and begins anew.
-                let held = File::open(self.layout().partial(&digest)).ok();
+                let held = layout::open(&self.layout().partial(&digest)).ok();
                 let ours =
                     held.as_ref().is_none_or(|file| flock(file, FlockOperation::NonBlockingLockExclusive).is_ok());
                 ours && remove(loose)
@@ -103,6 +101,9 @@ impl Store {
 
     /// Folders of links for models that are gone.
     fn remove_old_views(&self) {
+        if self.tags().all_names().is_none() {
+            return;
+        }
         let used: HashSet<Digest> = self.tags().list().iter().map(|tag| view::key(&tag.manifest)).collect();
         for view in entries(&self.layout().views()) {
             // One that is being filled, or was a day ago when its process was killed.
@@ -124,12 +125,18 @@ impl Store {
 }
 
 fn remove(loose: &Loose) -> bool {
+    let remove = |path: &PathBuf| match fs::symlink_metadata(path) {
+        // It stood in a blob's place.
+        Ok(seen) if seen.is_dir() => fs::remove_dir_all(path).is_ok(),
+        _ => fs::remove_file(path).is_ok(),
+    };
     // `and` would stop at the first that fails
-    loose.files.iter().map(|file| fs::remove_file(file).is_ok()).fold(true, |all, gone| all & gone)
+    loose.files.iter().map(remove).fold(true, |all, gone| all & gone)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs::File;
     use std::path::Path;
 
     use super::*;

@@ -5,18 +5,16 @@
 //! from then on; a pull and `verify` read it.
 
 use std::collections::HashMap;
-use std::fs::{self, File, Metadata, OpenOptions};
+use std::fs::{self, File, Metadata};
 use std::io::{self, Read as _};
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use rustix::fs::OFlags;
 use rustix::io::Errno;
 use sha2::{Digest as _, Sha256};
 
 use super::stamp::Stamp;
-use super::{Blobs, Layout, StoreError};
+use super::{Blobs, Layout, StoreError, layout};
 use crate::types::Digest;
 
 /// Bytes that are read in one go.
@@ -58,9 +56,7 @@ impl Blobs {
     pub fn open(&self, digest: &Digest) -> Result<File, StoreError> {
         self.look(digest)?;
         let path = self.path(digest);
-        let without_waiting = i32::try_from(OFlags::NONBLOCK.bits()).unwrap_or(0);
-        let file = OpenOptions::new().read(true).custom_flags(without_waiting).open(&path);
-        let file = file.map_err(StoreError::io("open", &path))?;
+        let file = layout::open(&path).map_err(StoreError::io("open", &path))?;
         match file.metadata() {
             Ok(seen) if seen.is_file() => Ok(file),
             Ok(_) => Err(damaged(digest, "it is no file")),

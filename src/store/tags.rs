@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
-use super::layout::sync_folder;
+use super::layout::{open, sync_folder};
 use super::manifest::{LARGEST, Manifest};
 use super::stamp::Stamp;
 use super::{Layout, StoreError};
@@ -60,7 +60,10 @@ impl Tags {
         let mut tags: Vec<Tag> = Vec::new();
         let mut seen = HashSet::new();
         for layout in layouts {
-            for name in names(layout).0.into_iter().filter(|name| seen.insert(name.clone())) {
+            // All of one store, even names that differ only in case; of a later one, what those before it do not have.
+            let fresh: Vec<ModelName> = names(layout).0.into_iter().filter(|name| !seen.contains(name)).collect();
+            seen.extend(fresh.iter().cloned());
+            for name in fresh {
                 match self.read(layout, name) {
                     Ok(tag) => tags.push(tag),
                     Err(error) => tracing::warn!(%error, "a manifest is passed over"),
@@ -170,7 +173,7 @@ impl Tags {
             file.as_file().sync_all()
         };
         write(&mut file).map_err(StoreError::io("write", &path))?;
-        file.persist(&path).map_err(|error| StoreError::io("rename to", &path)(error.error))?;
+        place(file, &path).map_err(StoreError::io("rename to", &path))?;
         // The folders may be new as well: each is an entry of the one above.
         folder.ancestors().take_while(|above| above.starts_with(&root)).try_for_each(sync_folder)
     }
@@ -191,7 +194,13 @@ impl Tags {
             Err(_) => None,
         };
         let path = self.layout.manifest(&name);
-        fs::remove_file(&path).map_err(StoreError::io("remove", &path))?;
+        let folder = fs::symlink_metadata(&path).is_ok_and(|seen| seen.is_dir());
+        let removed = if folder { fs::remove_dir(&path) } else { fs::remove_file(&path) };
+        removed.map_err(|error| match error.kind() {
+            // Another program was quicker.
+            io::ErrorKind::NotFound => StoreError::NotFound(name.short()),
+            _ => StoreError::io("remove", &path)(error),
+        })?;
         let root = self.layout.manifests();
         let mut folder = path.as_path();
         while let Some(above) = folder.parent().filter(|above| *above != root && fs::remove_dir(above).is_ok()) {
@@ -200,6 +209,24 @@ impl Tags {
         // Blobs may go now: the name must not come back without them.
         folder.parent().map_or(Ok(()), sync_folder)?;
         Ok(manifest)
+    }
+}
+
+/// Gives a finished file its name.
+pub(super) fn place(mut file: tempfile::NamedTempFile, path: &Path) -> io::Result<()> {
+    let mut tries = 0;
+    loop {
+        let Err(failed) = file.persist(path) else { return Ok(()) };
+        tries += 1;
+        match failed.error.kind() {
+            _ if tries > 3 => return Err(failed.error),
+            // The folder was empty, and another program has removed it.
+            io::ErrorKind::NotFound => fs::create_dir_all(path.parent().unwrap_or(path))?,
+            // What stands there is no manifest. If it is empty, nothing is lost.
+            io::ErrorKind::IsADirectory => fs::remove_dir(path)?,
+            _ => return Err(failed.error),
+        }
+        file = failed.file;
     }
 }
 
@@ -246,15 +273,15 @@ fn resolve(layout: &Layout, name: &ModelName) -> ModelName {
 }
 
 fn read(path: &Path, name: &ModelName) -> Result<(Vec<u8>, Stamp), StoreError> {
-    let file = match fs::File::open(path) {
-        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
-            return Err(StoreError::NotFound(name.short()));
-        }
-        other => other.map_err(StoreError::io("open", path))?,
-    };
+    // One that leads nowhere may lead to a disk that is not there just now.
+    let is_link = || fs::symlink_metadata(path).is_ok_and(|seen| seen.is_symlink());
+    let file = open(path).map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory if !is_link() => StoreError::NotFound(name.short()),
+        _ => StoreError::io("open", path)(error),
+    })?;
     let seen = file.metadata().map_err(StoreError::io("look at", path))?;
     if !seen.is_file() {
-        return Err(StoreError::NotFound(name.short()));
+        return Err(StoreError::BrokenManifest { name: name.short(), why: "it is no file".to_owned() });
     }
     let stamp = Stamp::of(&seen).map_err(StoreError::io("look at", path))?;
     let mut bytes = Vec::new();

@@ -1,8 +1,12 @@
 //! A safetensors model as a folder: links that bear the names its makers gave its files.
 
+use std::collections::HashMap;
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use tempfile::TempDir;
 
 use super::{Descriptor, Manifest, MediaType, Model, StoreError};
 use crate::types::Digest;
@@ -26,14 +30,26 @@ pub(super) fn key(manifest: &Manifest) -> Digest {
     Digest::of(files.concat().as_bytes())
 }
 
+/// Folders of models whose store takes none, by what [`key`] gives; they go with the program. A std mutex: held while one is
+/// filled, by a thread that may block.
+#[derive(Debug, Default)]
+pub(super) struct Elsewhere(Mutex<HashMap<Digest, TempDir>>);
+
 impl Model {
     /// The folder with this model's files, made if it is not there yet.
     pub(super) fn view(&self) -> Result<PathBuf, StoreError> {
         let folder = self.store.layout().view(&key(&self.manifest));
+        if folder.is_dir() && self.is_current(&folder) {
+            return Ok(folder);
+        }
+        match self.make_view(folder) {
+            Err(error) if error.is_closed() => self.view_elsewhere(),
+            made => made,
+        }
+    }
+
+    fn make_view(&self, folder: PathBuf) -> Result<PathBuf, StoreError> {
         if folder.is_dir() {
-            if self.is_current(&folder) {
-                return Ok(folder);
-            }
             // A blob has come from another store, or gone there.
             fs::remove_dir_all(&folder).map_err(StoreError::io("remove", &folder))?;
         }
@@ -55,20 +71,38 @@ impl Model {
         Ok(folder)
     }
 
+    /// Among the system's temporary files: a store that cannot be written is to be read from all the same.
+    fn view_elsewhere(&self) -> Result<PathBuf, StoreError> {
+        let mut views = self.store.inner.views.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = key(&self.manifest);
+        if let Some(view) = views.get(&key).filter(|view| self.is_current(view.path())) {
+            return Ok(view.path().to_owned());
+        }
+        let view = tempfile::Builder::new().prefix("hanzod-view-").tempdir();
+        let view = view.map_err(StoreError::io("write in", &std::env::temp_dir()))?;
+        for layer in self.manifest.layers_of(MediaType::File) {
+            self.link(layer, view.path())?;
+        }
+        let folder = view.path().to_owned();
+        views.insert(key, view);
+        Ok(folder)
+    }
+
     /// Whether every link leads to where its blob is.
     fn is_current(&self, folder: &Path) -> bool {
         self.manifest.layers_of(MediaType::File).all(|layer| {
             let name = layer.name.as_deref().unwrap_or_default();
             let found = fs::read_link(folder.join(name)).ok();
-            found.is_some() && found == self.target(layer, name).ok()
+            found.is_some() && found == self.target(layer, name, folder).ok()
         })
     }
 
-    /// Where the link of a file leads: up from its folder to the view, the views, `hanzod` and the store; of a blob of another
-    /// store, from the root.
-    fn target(&self, layer: &Descriptor, name: &str) -> Result<PathBuf, StoreError> {
+    /// Where the link of a file in `view` leads: up from its folder to the view, the views, `hanzod` and the store; between two
+    /// stores, or from elsewhere, from the root.
+    fn target(&self, layer: &Descriptor, name: &str, view: &Path) -> Result<PathBuf, StoreError> {
         let path = self.path(layer);
-        if !self.store.blobs().is_own(&layer.digest) && path != self.store.layout().blob(&layer.digest) {
+        let near = view.starts_with(self.store.layout().views()) && path == self.store.layout().blob(&layer.digest);
+        if !near {
             return std::path::absolute(&path).map_err(StoreError::io("find", &path));
         }
         let up = "../".repeat(name.matches('/').count() + 3);
@@ -85,7 +119,7 @@ impl Model {
         if let Some(above) = path.parent() {
             fs::create_dir_all(above).map_err(StoreError::io("make", above))?;
         }
-        symlink(self.target(layer, name)?, &path).map_err(StoreError::io("make", &path))
+        symlink(self.target(layer, name, folder)?, &path).map_err(StoreError::io("make", &path))
     }
 }
 
