@@ -60,13 +60,37 @@ impl Puller {
             }
             yield PullEvent::Verifying;
             yield PullEvent::Writing;
-            let store = puller.store().clone();
-            let removed = blocking(move || store.tag(&name, &bytes)).await??;
+            let removed = puller.write_name(&name, &bytes, &manifest, &line).await?;
             drop(pins);
             if removed > 0 {
                 yield PullEvent::Pruning;
             }
             yield PullEvent::Done;
+        }
+    }
+
+    /// Points `name` at the manifest. What another program has removed meanwhile, since no name led to it yet, is brought
+    /// once more.
+    async fn write_name(
+        &self,
+        name: &ModelName,
+        bytes: &[u8],
+        manifest: &Manifest,
+        line: &[Arc<Registry>],
+    ) -> Result<usize, PullError> {
+        let mut again = manifest.descriptors().count();
+        loop {
+            let (store, name, bytes) = (self.store().clone(), name.clone(), bytes.to_vec());
+            let missing = match blocking(move || store.tag(&name, &bytes)).await? {
+                Err(StoreError::MissingBlob(digest)) if again > 0 => digest,
+                written => return Ok(written?),
+            };
+            again -= 1;
+            tracing::warn!(blob.digest = %missing, "a blob has gone before its model had a name, and is fetched again");
+            for blob in manifest.descriptors().filter(|blob| blob.digest == missing).take(1) {
+                let remote = Arc::new(RegistryBlob::new(line.to_vec(), missing));
+                self.join(Wanted::digest(missing, blob.size), remote).wait().await?;
+            }
         }
     }
 

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use futures_util::StreamExt as _;
 use futures_util::future::join_all;
+use futures_util::{Stream, StreamExt as _};
 use rustix::fs::{FlockOperation, flock};
 use tokio::sync::Semaphore;
 
@@ -14,7 +14,7 @@ use super::{Bench, RANGE, collect};
 const LARGE: usize = 20 * RANGE as usize + 3;
 
 /// A registry whose blobs' ranges come only as permits are given.
-async fn gated(content: &Content, gate: &Arc<Semaphore>) -> Registry {
+pub(super) async fn gated(content: &Content, gate: &Arc<Semaphore>) -> Registry {
     let (honest, gate) = (content.clone(), gate.clone());
     Registry::new(move |seen| {
         if seen.range().is_none() {
@@ -31,7 +31,7 @@ async fn gated(content: &Content, gate: &Arc<Semaphore>) -> Registry {
     .await
 }
 
-async fn until(events: &mut (impl futures_util::Stream<Item = Result<PullEvent, PullError>> + Unpin), bytes: u64) {
+pub(super) async fn until(events: &mut (impl Stream<Item = Result<PullEvent, PullError>> + Unpin), bytes: u64) {
     while let Some(event) = events.next().await {
         if matches!(event.unwrap(), PullEvent::Layer { completed, .. } if completed >= bytes) {
             return;

@@ -1,6 +1,7 @@
 //! Pulls against a local registry that can lie, stall and break off.
 
 mod auth;
+mod deletes;
 mod direct;
 mod faults;
 mod flights;

@@ -11,10 +11,11 @@
 //! | `unreachable` | F40 servers that are not there; F41 heads without an end |
 //! | `super::auth` | F18 who gives tokens, and to whom they go |
 //! | `super::flights` | F22, F23, F25 transfers that are shared |
+//! | `super::deletes` | F36, F37 models that are removed meanwhile |
 //!
 //! Not made here: redirects from HTTPS and from the internet into private networks (F17: unit tests of `http`), a certificate
-//! that is not trusted (F40), and what needs a process to be killed or a disk to fail (F26, F27, F30, F31): these are in
-//! `src/tests/program`, with the real program. A black hole behind an IPv6 address (F40) needs a network of its own.
+//! that is not trusted (F40), and what needs a process to be killed, a disk to fail or a store to be damaged (F26 to F35, F38,
+//! F39, F42): these are in `src/tests/program`, with the real program, and in `src/store`. A black hole behind an IPv6 address (F40) needs a network of its own.
 
 mod body;
 mod manifest;
