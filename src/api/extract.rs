@@ -17,6 +17,8 @@ pub const LARGEST_BODY: usize = 64 << 20;
 /// Bodies longer than this are decoded away from the threads that serve.
 const LONG: usize = 256 << 10;
 
+/// Bytes of a body that are read although nobody needs them.
+const LINGER: u64 = 64 << 20;
 /// A body that brings nothing for this long is given up.
 const IDLE: Duration = Duration::from_secs(30);
 /// And one that after that time has brought less than this many bytes a second.
@@ -27,16 +29,28 @@ pub struct Upload {
     body: Body,
     began: Instant,
     bytes: u64,
+    /// Once it has ended: whether as it should.
+    ended: Option<bool>,
 }
 
 impl Upload {
     pub fn new(body: Body) -> Self {
-        Self { body, began: Instant::now(), bytes: 0 }
+        Self { body, began: Instant::now(), bytes: 0, ended: None }
     }
 
     /// # Errors
     /// A body that breaks off, or comes too slowly.
     pub async fn next(&mut self) -> Result<Option<Bytes>, ApiError> {
+        let next = self.piece().await;
+        self.ended = match &next {
+            Ok(Some(_)) => None,
+            Ok(None) => Some(true),
+            Err(_) => Some(false),
+        };
+        next
+    }
+
+    async fn piece(&mut self) -> Result<Option<Bytes>, ApiError> {
         loop {
             let frame = tokio::time::timeout(IDLE, self.body.frame()).await.map_err(|_| ApiError::SlowBody)?;
             let Some(frame) = frame else { return Ok(None) };
@@ -49,6 +63,17 @@ impl Upload {
             }
             return Ok(Some(bytes));
         }
+    }
+
+    /// Reads on before a body is answered that is not needed any more. Most clients write all of it before they look for the
+    /// answer, and then ask again over the same connection: one that is closed under them looks like a server that died.
+    /// Gives whether it came to its end.
+    pub async fn linger(&mut self) -> bool {
+        let most = self.bytes.saturating_add(LINGER);
+        while self.ended.is_none() && self.bytes < most {
+            self.next().await.ok();
+        }
+        self.ended == Some(true)
     }
 }
 

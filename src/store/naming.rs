@@ -103,7 +103,6 @@ mod tests {
 
     use super::*;
     use crate::store::{MediaType, testing};
-    use crate::types::Digest;
 
     fn manifest(store: &Store, weights: &[u8]) -> Vec<u8> {
         let layers = vec![testing::layer(store, MediaType::Model, weights)];

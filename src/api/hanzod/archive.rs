@@ -21,8 +21,6 @@ use crate::wire::hanzod::Imported;
 
 /// Bytes that go over in one piece.
 const PIECE: usize = 256 << 10;
-/// Bytes of an archive that are read after it was refused.
-const LINGER: usize = 64 << 20;
 /// Pieces that wait for the other side.
 const WAITING: usize = 8;
 
@@ -56,16 +54,14 @@ pub async fn import(
     let input = In { receive, piece: Bytes::new() };
     let work = tokio::spawn(blocking(move || archive::import(&state.store, input, name.as_ref())));
     let mut upload = Upload::new(body);
-    let (mut left, mut broken) = (0, None);
+    let mut broken = None;
     loop {
         match upload.next().await {
-            // Nobody takes it: the import has come to its end. Clients that are cut off while they write see no answer.
             Ok(Some(piece)) => {
-                if let Err(refused) = send.send(Ok(piece)).await {
-                    left += refused.0.map_or(0, |piece| piece.len());
-                    if left > LINGER {
-                        break;
-                    }
+                // Nobody takes it: the import has come to its end.
+                if send.send(Ok(piece)).await.is_err() {
+                    upload.linger().await;
+                    break;
                 }
             }
             Ok(None) => break,

@@ -4,7 +4,7 @@ use std::io::Write as _;
 
 use axum::body::Body;
 use axum::extract::{Path, State};
-use axum::http::StatusCode;
+use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 
 use crate::api::AppState;
@@ -29,12 +29,19 @@ pub async fn head(State(state): State<AppState>, Path(text): Path<String>) -> Re
     there.await?.map(|_| StatusCode::OK).ok_or_else(|| ApiError::NotFound(format!("blob {text:?} not found")).into())
 }
 
-pub async fn post(
-    State(state): State<AppState>,
-    Path(text): Path<String>,
-    body: Body,
-) -> Result<Response, OllamaError> {
-    let digest = parse(&text)?;
+pub async fn post(State(state): State<AppState>, Path(text): Path<String>, body: Body) -> Response {
+    let mut upload = Upload::new(body);
+    let taken = take_in(&state, &text, &mut upload).await;
+    let mut answer = taken.map_or_else(|error| OllamaError(error).into_response(), |done| done.into_response());
+    if !upload.linger().await {
+        answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    answer
+}
+
+/// Not all of the upload is read where it is not needed.
+async fn take_in(state: &AppState, text: &str, upload: &mut Upload) -> Result<StatusCode, ApiError> {
+    let digest = parse(text)?;
     let blobs = state.store.blobs().clone();
     let there = blocking(move || {
         let there = blobs.settle(&digest, None)?;
@@ -44,15 +51,14 @@ pub async fn post(
         Ok::<_, StoreError>(there)
     });
     if there.await? {
-        return Ok(StatusCode::OK.into_response());
+        return Ok(StatusCode::OK);
     }
     let blobs = state.store.blobs().clone();
     let mut ingest = blocking(move || blobs.ingest()).await?;
-    let mut upload = Upload::new(body);
     while let Some(bytes) = upload.next().await? {
         let written = blocking(move || ingest.write_all(&bytes).map(|()| ingest).map_err(ApiError::internal));
         ingest = written.await?;
     }
     blocking(move || ingest.commit(Some(&digest))).await?;
-    Ok(StatusCode::CREATED.into_response())
+    Ok(StatusCode::CREATED)
 }
