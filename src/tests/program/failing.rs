@@ -19,7 +19,7 @@ fn count(folder: &Path) -> usize {
 }
 
 #[tokio::test]
-async fn f30_f31_syncs_and_writes_that_fail() {
+async fn f30_f31_f32_syncs_and_writes_that_fail() {
     let folder = tempfile::tempdir().unwrap();
     if !can_watch() {
         return;
@@ -30,6 +30,7 @@ async fn f30_f31_syncs_and_writes_that_fail() {
     for (fault, why, kept) in [
         ("fsync:error=EIO", "Input/output error", false),
         ("pwrite64:error=ENOSPC:when=2+", "No space left on device", true),
+        ("pwrite64:error=EDQUOT:when=2+", "Disk quota exceeded", true),
         ("pwrite64:error=EIO", "Input/output error", true),
     ] {
         let home = Home::new();

@@ -1,6 +1,6 @@
 //! A home folder of a test's own, the program started in it, and a client of the server that then runs.
 
-use std::io::{BufRead as _, BufReader, Write as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::{Arc, Condvar, Mutex};
@@ -83,6 +83,7 @@ impl Home {
 }
 
 /// The same program, run by another: `wrapper` and its arguments, which end where the program begins.
+#[cfg(target_os = "linux")]
 pub fn wrapped(wrapper: &[&str], program: &Command) -> Command {
     let mut command = Command::new(wrapper[0]);
     command.args(&wrapper[1..]).arg(program.get_program()).args(program.get_args()).stdin(Stdio::null());
@@ -176,6 +177,21 @@ impl Server {
         self.log.lines.lock().unwrap().0.join("\n")
     }
 
+    /// Pulls a model from another server of this machine, to the end.
+    pub async fn pull(&self, model: &str) -> (u16, Value) {
+        self.post("/api/pull", serde_json::json!({"model": model, "insecure": true, "stream": false})).await
+    }
+
+    /// The names of the models that are there, in order.
+    pub async fn names(&self) -> Vec<String> {
+        let (status, answer) = self.get("/api/tags").await;
+        assert_eq!(status, 200, "{answer}");
+        let models = answer["models"].as_array().unwrap().iter();
+        let mut names: Vec<String> = models.map(|model| model["name"].as_str().unwrap().to_owned()).collect();
+        names.sort();
+        names
+    }
+
     pub fn id(&self) -> rustix::process::Pid {
         rustix::process::Pid::from_child(&self.child)
     }
@@ -261,6 +277,35 @@ pub fn send(address: &str, request: &[u8]) -> std::net::TcpStream {
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     stream.write_all(request).unwrap();
     stream
+}
+
+/// One connection, used over and over.
+pub struct Talk(BufReader<std::net::TcpStream>);
+
+impl Talk {
+    pub fn with(server: &Server) -> Self {
+        Self(BufReader::new(send(server.address(), b"")))
+    }
+
+    pub fn post(&mut self, path: &str, body: impl Into<Body>) -> (u16, Value) {
+        let body = body.into().0;
+        let head = format!("POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-length: {}\r\n\r\n", body.len());
+        self.0.get_mut().write_all(&[head.as_bytes(), &body].concat()).unwrap();
+        let mut lines = Vec::new();
+        loop {
+            let mut line = String::new();
+            self.0.read_line(&mut line).unwrap();
+            match line.trim_end() {
+                "" => break,
+                line => lines.push(line.to_ascii_lowercase()),
+            }
+        }
+        let status = lines.first().expect("an answer").split(' ').nth(1).unwrap().parse().unwrap();
+        let length = lines.iter().find_map(|line| line.strip_prefix("content-length: ")).unwrap().parse().unwrap();
+        let mut answer = vec![0; length];
+        self.0.read_exact(&mut answer).unwrap();
+        (status, if answer.is_empty() { Value::Null } else { serde_json::from_slice(&answer).unwrap() })
+    }
 }
 
 /// The child processes of `parent` that live.

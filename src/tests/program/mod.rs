@@ -1,6 +1,7 @@
 //! The program itself, started as people start it: its addresses, its end, its children, its command line, its store.
 
 mod addresses;
+mod ages;
 #[cfg(feature = "llama")]
 mod asking;
 #[cfg(target_os = "linux")]
@@ -11,6 +12,7 @@ mod certificates;
 #[cfg(target_os = "linux")]
 mod connections;
 mod converted;
+mod damaged;
 #[cfg(target_os = "linux")]
 mod durable;
 #[cfg(target_os = "linux")]
@@ -38,6 +40,7 @@ mod power;
 mod puller;
 #[cfg(all(feature = "llama", target_os = "linux"))]
 mod readers;
+mod removed;
 #[cfg(all(feature = "llama", target_os = "linux"))]
 mod runners;
 mod safetensors;
@@ -47,3 +50,6 @@ mod served;
 #[cfg(target_os = "linux")]
 mod stopped;
 mod store;
+mod storm;
+#[cfg(target_os = "linux")]
+mod unwritable;

@@ -65,7 +65,7 @@ fn a_file_of_this_machine_is_linked() {
 }
 
 /// A server that serves its store to others.
-fn registry(home: &Home, settings: &[(&str, &str)]) -> Server {
+pub(super) fn registry(home: &Home, settings: &[(&str, &str)]) -> Server {
     let mut command = home.program(&["serve", "--listen", "127.0.0.1:0"]);
     command.envs(settings.iter().copied());
     Server::start_with(command, 1)

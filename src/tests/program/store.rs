@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 use hanzod::types::Digest;
 use serde_json::{Value, json};
 
-use super::harness::{Home, Server, tiny};
+use super::harness::{Home, Server, Talk, tiny};
 
 /// The files below a folder.
-fn files(folder: &Path) -> Vec<PathBuf> {
+pub(super) fn files(folder: &Path) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
     entries.flat_map(|entry| if entry.path().is_dir() { files(&entry.path()) } else { vec![entry.path()] }).collect()
 }
@@ -70,14 +70,21 @@ async fn two_servers_share_one() {
         assert_eq!(two.post("/api/create", own).await.0, 200);
         assert_eq!(one.delete("/api/delete", json!({"model": "same"})).await, 200);
     }
-    let names = |answer: Value| {
-        let list = answer["models"].as_array().unwrap().clone().into_iter();
-        let mut names: Vec<String> = list.map(|model| model["name"].as_str().unwrap().to_owned()).collect();
-        names.sort();
-        names
-    };
     let expected: Vec<String> = (0..5).map(|number| format!("own-{number}:latest")).collect();
-    assert_eq!(names(one.get("/api/tags").await.1), expected);
-    assert_eq!(names(two.get("/api/tags").await.1), expected);
+    assert_eq!((one.names().await, two.names().await), (expected.clone(), expected));
     assert_eq!(check(&home.store()), 5);
+}
+
+/// A body that nobody needs is not a reason to hang up: the client's next request comes over the same connection.
+#[test]
+fn uploads_that_are_not_needed() {
+    let home = Home::new();
+    let server = Server::start(&home);
+    let content = std::fs::read(tiny().join("tiny-q8_0.gguf")).unwrap();
+    let path = format!("/api/blobs/{}", Digest::of(&content));
+    let mut talk = Talk::with(&server);
+    for (path, status) in [(&*path, 201), (&*path, 200), ("/api/blobs/sha256:none", 400), (&*path, 200)] {
+        assert_eq!(talk.post(path, content.as_slice()).0, status, "{path}");
+        assert_eq!(talk.post("/api/show", json!({"model": "none"})).0, 404);
+    }
 }
