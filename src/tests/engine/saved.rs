@@ -317,7 +317,7 @@ async fn a_context_that_was_shifted_is_not_saved() {
     let turns = (question("Ping") + "Pong<|im_end|>\n").repeat(30) + &question("Count from 1 to 50.");
     let length = load(small(1)).await.unwrap().tokenize(turns.clone(), false).await.unwrap().len();
     assert!(length > 400, "{length}");
-    for (room, saved) in [(400, 1), (40, 0)] {
+    for (room, saved) in [(400, 1), (20, 0)] {
         let saves = Saves::new(spec((length + room) as i64, 1), 1 << 30);
         let runner = saves.load().await;
         let usage = answer(&runner, request(&turns)).await.unwrap().done.usage;
