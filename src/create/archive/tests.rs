@@ -70,7 +70,8 @@ fn of_several_models_all_come_or_none() {
     let second = store.layout().manifest(&ModelName::parse("second").unwrap());
     fs::create_dir_all(second.join("in the way")).unwrap();
     assert!(import(&store, &archive[..], None).is_err());
-    is_empty(&store);
+    // Its blobs stay until they are pruned: while a name is broken, nobody knows which are used.
+    assert!(store.tags().list().is_empty());
     assert!(!store.layout().manifest(&ModelName::parse("first").unwrap()).exists());
 
     fs::remove_dir(second.join("in the way")).unwrap();

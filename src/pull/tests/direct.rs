@@ -142,9 +142,14 @@ async fn goes_on_only_with_the_same_state() {
         while bench.puller.transfers_under_way() > 0 {
             tokio::task::yield_now().await;
         }
-        // Writes under way end, and with them the lock.
-        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
         let kept = if states[0].starts_with("W/") { 0 } else { 2 };
+        // Writes under way end, and with them the lock.
+        for _ in 0..500 {
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+            if bench.partials() == kept {
+                break;
+            }
+        }
         assert_eq!(bench.partials(), kept, "the bytes and the journal, if they are of use");
         round.store(1, Ordering::Relaxed);
         let before = registry.seen().len();
