@@ -30,9 +30,9 @@ const DOORS: [(&str, &[&str]); 8] = [
     ("llguidance", &["engine"]),
     ("minijinja", &["prompt"]),
     ("reqwest", &["pull", "cli"]),
-    ("axum", &["api", "server.rs", "pull/tests"]),
+    ("axum", &["api", "server", "pull/tests"]),
     ("clap", &["cli", "main.rs"]),
-    ("hyper", &["server.rs", "api", "pull"]),
+    ("hyper", &["server", "api", "pull"]),
 ];
 
 /// A page is short; a test may be longer.

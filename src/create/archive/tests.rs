@@ -77,7 +77,7 @@ fn of_several_models_all_come_or_none() {
     fs::remove_dir(second.join("in the way")).unwrap();
     fs::remove_dir(&second).unwrap();
     assert_eq!(import(&store, &archive[..], None).unwrap().len(), 2);
-    assert_eq!((store.tags().list().len(), store.blobs().list().len()), (2, 3));
+    assert_eq!(store.tags().list().len(), 2);
 }
 
 #[test]

@@ -210,7 +210,8 @@ async fn f32_a_disk_without_room_for_another_file() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn f32_a_server_without_another_file_descriptor() {
-    const MOST: usize = 64;
+    // Half of them may be connections, and some are open from the start.
+    const MOST: usize = 28;
     let (from, home) = (Home::new(), Home::new());
     let serving = source(&from);
     let name = format!("{}/library/other:latest", serving.address());
@@ -224,7 +225,7 @@ async fn f32_a_server_without_another_file_descriptor() {
     let mut talk = Talk::with(&server);
     assert_eq!(talk.post("/api/show", json!({"model": "tiny"})).0, 200);
     let mut idle = Vec::new();
-    while open() < MOST {
+    while open() < MOST && idle.len() + 1 < MOST / 2 {
         let before = open();
         idle.push(TcpStream::connect(server.address()).unwrap());
         wait_until("a connection's beginning", || open() > before);
@@ -248,7 +249,7 @@ async fn f32_a_server_without_another_file_descriptor() {
     drop(idle);
     assert!(server.is_running());
     assert_eq!(check(&home.store()), 2);
-    wait_until("descriptors for a runner", || open() < MOST / 2);
+    wait_until("descriptors for a runner", || open() + 10 < MOST);
     is_whole(&server, &name).await;
 }
 
