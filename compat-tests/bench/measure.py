@@ -84,11 +84,14 @@ def shared_prefix(server, prompts):
 
 
 def generate(server, prompts, streams, tokens):
-    """Tokens a second over all streams, from the first token of any to the end of the last."""
+    """Tokens a second over all streams, from the first request to the end of the last answer.
+
+    Not from the first token on: a server that answers one client before it has read the prompts of the others would have their
+    prompts counted as generation, and one that lets all of them wait would not."""
     with concurrent.futures.ThreadPoolExecutor(streams) as pool:
         answers = list(pool.map(lambda text: server.generate(text, tokens), [prompts.of(16) for _ in range(streams)]))
-    seconds = max(answer.ended for answer in answers) - min(answer.first for answer in answers)
-    made = sum(answer.tokens - 1 for answer in answers)  # the first of each came before or at the start of that time
+    seconds = max(answer.ended for answer in answers) - min(answer.started for answer in answers)
+    made = sum(answer.tokens for answer in answers)
     return {f"generate_{streams}": made / seconds} if made > 0 and seconds > 0 else {}
 
 

@@ -245,7 +245,7 @@ async fn f32_a_server_without_another_file_descriptor() {
         stream.shutdown(Shutdown::Write).unwrap();
         stream.read_to_end(&mut Vec::new()).unwrap();
     }
-    assert!(refused > 1, "it was refused {refused} times only");
+    assert!(refused > 0, "there were descriptors enough for a pull");
     drop(idle);
     assert!(server.is_running());
     assert_eq!(check(&home.store()), 2);
