@@ -27,7 +27,8 @@ const SLOWEST: u64 = 1024;
 /// The bytes of a body as they come, from a client that may not keep us waiting for ever.
 pub struct Upload {
     body: Body,
-    began: Instant,
+    /// When its first bytes were waited for.
+    began: Option<Instant>,
     bytes: u64,
     /// Once it has ended: whether as it should.
     ended: Option<bool>,
@@ -35,7 +36,12 @@ pub struct Upload {
 
 impl Upload {
     pub fn new(body: Body) -> Self {
-        Self { body, began: Instant::now(), bytes: 0, ended: None }
+        Self { body, began: None, bytes: 0, ended: None }
+    }
+
+    /// Whether any of it was asked for.
+    pub fn has_begun(&self) -> bool {
+        self.began.is_some()
     }
 
     /// # Errors
@@ -51,13 +57,14 @@ impl Upload {
     }
 
     async fn piece(&mut self) -> Result<Option<Bytes>, ApiError> {
+        let began = *self.began.get_or_insert_with(Instant::now);
         loop {
             let frame = tokio::time::timeout(IDLE, self.body.frame()).await.map_err(|_| ApiError::SlowBody)?;
             let Some(frame) = frame else { return Ok(None) };
             let frame = frame.map_err(|error| ApiError::Invalid(format!("the request broke off: {error}")))?;
             let Ok(bytes) = frame.into_data() else { continue };
             self.bytes += bytes.len() as u64;
-            let seconds = self.began.elapsed().as_secs();
+            let seconds = began.elapsed().as_secs();
             if seconds >= IDLE.as_secs() && self.bytes / seconds < SLOWEST {
                 return Err(ApiError::SlowBody);
             }

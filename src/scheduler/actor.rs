@@ -16,8 +16,8 @@ use crate::types::KeepAlive;
 /// than one after the other. Then a busy model is let run dry for it, however many ask for that one.
 const OVERTAKEN: Duration = Duration::from_secs(5);
 
-/// An unloaded model's memory is waited for so long.
-const GOING: Duration = Duration::from_secs(5);
+/// An unloaded model's memory is waited for so long: longer than a runner may take that saves prompts at its end.
+const GOING: Duration = Duration::from_secs(15);
 
 pub(super) enum Command {
     Acquire {
@@ -139,7 +139,9 @@ impl Actor {
     fn owed(&self) -> Option<usize> {
         self.queue.front().filter(|first| waited(first.since) >= OVERTAKEN)?;
         // A place that is about to change is what it waits for.
-        if self.places.iter().any(|place| place.leaving || matches!(place.state, State::Loading { .. })) {
+        if self.going > 0
+            || self.places.iter().any(|place| place.leaving || matches!(place.state, State::Loading { .. }))
+        {
             return None;
         }
         let all = self.places.iter().enumerate();

@@ -103,6 +103,8 @@ impl<S: AsyncRead + Unpin> Patient<S> {
     fn wrote(&mut self, context: &mut Context<'_>, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         if written.is_ready() {
             self.writing = None;
+            // Nobody is in the midst of a head while an answer is written: something stray came behind the request.
+            self.reading = None;
             return written;
         }
         let writing = self.writing.get_or_insert_with(|| Box::pin(sleep(self.patience.unread)));
@@ -126,7 +128,14 @@ impl<S: AsyncRead + Unpin> AsyncRead for Patient<S> {
                 let count = self.ahead.len().min(into.remaining());
                 into.put_slice(&self.ahead[..count]);
                 self.ahead.drain(..count);
-                Poll::Ready(Ok(()))
+                match into.remaining() {
+                    0 => Poll::Ready(Ok(())),
+                    // A body comes in larger pieces than what was looked at ahead.
+                    _ => match Pin::new(&mut self.stream).poll_read(context, into) {
+                        Poll::Pending => Poll::Ready(Ok(())),
+                        ready => ready,
+                    },
+                }
             }
         };
         if worked % 2 == 1 {

@@ -16,7 +16,7 @@ use sha2::{Digest as _, Sha256};
 use tempfile::TempPath;
 
 use super::stamp::Stamp;
-use super::{Blobs, StoreError, link};
+use super::{Blobs, StoreError, layout, link};
 use crate::types::Digest;
 
 /// Bytes that are read in one go.
@@ -102,6 +102,7 @@ impl Adopted {
         if fs::symlink_metadata(blobs.layout().blob(&digest)).is_ok_and(|there| link::is_same(&there, &seen)) {
             // A note says of a blob that it outlives a power cut, too.
             file.sync_all().map_err(StoreError::io("sync", &path))?;
+            layout::sync_folder(&blobs.layout().blobs())?;
             blobs.record(&digest, read_at);
             return Ok(Taken::Present);
         }

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::retry_on_intr;
 
-use super::{Manifest, Store, StoreError};
+use super::{Store, StoreError};
 use crate::types::Digest;
 
 /// Digests that are in use though no manifest names them yet, counted.
@@ -100,24 +100,22 @@ impl Store {
         Ok(goes)
     }
 
-    /// Removes the blobs of a manifest that was replaced or removed, but for those still in use.
-    pub(super) fn collect(&self, former: &Manifest) -> Result<usize, StoreError> {
-        self.remove_unused(former.descriptors().map(|descriptor| descriptor.digest))
-    }
-
     /// Removes those of these blobs that nothing uses. Gives how many went.
     ///
     /// # Errors
-    /// A file that cannot be removed.
+    /// A file that cannot be removed; all others are, all the same.
     pub fn remove_unused(&self, digests: impl IntoIterator<Item = Digest>) -> Result<usize, StoreError> {
         let _alone = self.alone();
         let Some(used) = self.referenced() else { return Ok(0) };
         let unused: HashSet<Digest> = digests.into_iter().collect();
-        let mut removed = 0;
+        let (mut removed, mut failed) = (0, None);
         for digest in unused.difference(&used) {
-            removed += usize::from(self.remove_unpinned(digest)?);
+            match self.remove_unpinned(digest) {
+                Ok(gone) => removed += usize::from(gone),
+                Err(error) => failed = failed.or(Some(error)),
+            }
         }
-        Ok(removed)
+        failed.map_or(Ok(removed), Err)
     }
 }
 
@@ -127,7 +125,7 @@ mod tests {
 
     use super::*;
     use crate::store::testing::{self, weights};
-    use crate::store::{Descriptor, MediaType};
+    use crate::store::{Descriptor, Manifest, MediaType};
     use crate::types::ModelName;
 
     #[test]

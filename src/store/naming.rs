@@ -11,6 +11,8 @@ struct Former<'a> {
     name: &'a ModelName,
     /// Its file and the time of that; `None` where this store had no such name.
     file: Option<(Vec<u8>, SystemTime)>,
+    /// What it is to become.
+    written: &'a [u8],
     manifest: Option<Manifest>,
     /// Until all is written nobody collects what may be named again.
     _pins: Vec<Pin>,
@@ -35,7 +37,10 @@ impl Store {
             models.iter().map(|(_, manifest)| Manifest::parse(manifest)).collect::<Result<_, _>>()?;
         let digests = || manifests.iter().flat_map(Manifest::descriptors).map(|descriptor| descriptor.digest);
         let missing = |digest: &Digest| self.blobs().size(digest).is_none();
-        for digest in digests().filter(|digest| !missing(digest)) {
+        for digest in digests() {
+            if missing(&digest) {
+                return Err(StoreError::MissingBlob(digest));
+            }
             self.blobs().secure(&digest)?;
         }
         let alone = self.alone();
@@ -44,7 +49,7 @@ impl Store {
         }
         let mut formers = Vec::new();
         for (name, manifest) in models {
-            formers.push(self.former(name));
+            formers.push(self.former(name, manifest));
             if let Err(error) = self.tags().put(name, manifest) {
                 formers.iter().rev().for_each(|former| self.put_back(former));
                 return Err(error);
@@ -55,7 +60,16 @@ impl Store {
         if self.keeps_replaced {
             return Ok(0);
         }
-        self.remove_unused(replaced.iter().flat_map(Manifest::descriptors).map(|descriptor| descriptor.digest))
+        Ok(self.clear(&replaced))
+    }
+
+    /// Removes the blobs of these manifests that no name uses. What cannot be removed stays: the names are written by then.
+    fn clear(&self, formers: &[Manifest]) -> usize {
+        let digests = formers.iter().flat_map(Manifest::descriptors).map(|descriptor| descriptor.digest);
+        self.remove_unused(digests).unwrap_or_else(|error| {
+            tracing::warn!(%error, "blobs that nothing uses stay");
+            0
+        })
     }
 
     /// Removes `name`, and the blobs that no other name uses.
@@ -66,23 +80,25 @@ impl Store {
         let alone = self.alone();
         let former = self.tags().remove(name)?;
         drop(alone);
-        if let Some(manifest) = former {
-            self.collect(&manifest)?;
-        }
+        self.clear(former.as_slice());
         Ok(())
     }
 
-    fn former<'a>(&self, name: &'a ModelName) -> Former<'a> {
+    fn former<'a>(&self, name: &'a ModelName, written: &'a [u8]) -> Former<'a> {
         let manifest = self.tags().own_tag(name).ok().map(|tag| tag.manifest);
         let blobs = manifest.iter().flat_map(Manifest::descriptors);
         let pins = blobs.map(|blob| self.pin(blob.digest)).collect();
-        Former { name, file: self.tags().own_bytes(name).ok(), manifest, _pins: pins }
+        Former { name, file: self.tags().own_bytes(name).ok(), written, manifest, _pins: pins }
     }
 
     /// Makes a name what it was.
     fn put_back(&self, former: &Former<'_>) {
         let done = match &former.file {
-            None => self.tags().remove(former.name).map(drop),
+            // Only what was written here goes: what stood there may have been something that could not be read.
+            None => match self.tags().own_bytes(former.name) {
+                Ok((now, _)) if now == former.written => self.tags().remove(former.name).map(drop),
+                _ => Ok(()),
+            },
             Some((bytes, modified)) => self.tags().put(former.name, bytes).map(|()| {
                 // The list of models is in the order of these times.
                 let file = File::open(self.layout().manifest(&self.tags().resolve(former.name)));

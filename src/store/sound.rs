@@ -197,8 +197,7 @@ impl Blobs {
     /// # Errors
     /// When it cannot be moved.
     pub(super) fn set_aside(&self, digest: &Digest, judged: Option<&Stamp>) -> Result<bool, StoreError> {
-        let now = self.look(digest).ok().and_then(|seen| Stamp::of(&seen).ok());
-        if judged.is_some() && now.as_ref() != judged {
+        if judged.is_some() && self.stamp_of(digest).as_ref() != judged {
             return Ok(false);
         }
         let (path, folder) = (self.layout().blob(digest), self.layout().damaged());
@@ -212,6 +211,11 @@ impl Blobs {
         fs::remove_file(self.layout().stamp(digest)).ok();
         tracing::warn!(blob.digest = %digest, to = %aside.display(), "a damaged blob was moved out of the way");
         Ok(true)
+    }
+
+    /// What the file in a blob's place is like, if there is one.
+    pub(super) fn stamp_of(&self, digest: &Digest) -> Option<Stamp> {
+        self.look(digest).ok().and_then(|seen| Stamp::of(&seen).ok())
     }
 
     /// What stands in a blob's place, if that is a file of the store's.

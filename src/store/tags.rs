@@ -293,8 +293,14 @@ fn read(path: &Path, name: &ModelName) -> Result<(Vec<u8>, Stamp), StoreError> {
 /// has gone, has none.
 fn children(folder: &Path) -> (Vec<(String, PathBuf)>, bool) {
     let mut readable = true;
+    // A link that leads nowhere may lead to a disk that is not there just now.
+    let is_link = fs::symlink_metadata(folder).is_ok_and(|seen| seen.is_symlink());
     let mut failed = |error: &io::Error| {
-        readable &= matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory);
+        readable &= match error.kind() {
+            io::ErrorKind::NotFound => !is_link,
+            io::ErrorKind::NotADirectory => true,
+            _ => false,
+        };
     };
     let entries = fs::read_dir(folder).inspect_err(&mut failed).into_iter().flatten();
     let entries = entries.filter_map(|entry| entry.inspect_err(&mut failed).ok());

@@ -58,6 +58,8 @@ impl Store {
                 going = tell(VerifyStep { digest, total, completed });
                 going
             };
+            // While it is read, a pull may bring the right one.
+            let judged = self.blobs().stamp_of(&digest);
             let read = self.blobs().read_through(&digest, &mut told);
             if !going {
                 break;
@@ -74,7 +76,8 @@ impl Store {
                 Err(StoreError::Damaged { why, .. }) => (why, true),
                 Err(error) => (error.to_string(), is_damage(&error)),
             };
-            let moved = repair && there && self.blobs().is_own(&digest) && self.blobs().set_aside(&digest, None)?;
+            let moved =
+                repair && there && self.blobs().is_own(&digest) && self.blobs().set_aside(&digest, judged.as_ref())?;
             let models = models.iter().filter_map(|name| ModelName::parse(name).ok()).collect();
             verified.findings.push(Finding { digest: Some(digest), why, models, moved });
         }

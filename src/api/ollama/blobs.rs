@@ -4,7 +4,7 @@ use std::io::Write as _;
 
 use axum::body::Body;
 use axum::extract::{Path, State};
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 
 use crate::api::AppState;
@@ -29,11 +29,13 @@ pub async fn head(State(state): State<AppState>, Path(text): Path<String>) -> Re
     there.await?.map(|_| StatusCode::OK).ok_or_else(|| ApiError::NotFound(format!("blob {text:?} not found")).into())
 }
 
-pub async fn post(State(state): State<AppState>, Path(text): Path<String>, body: Body) -> Response {
+pub async fn post(State(state): State<AppState>, Path(text): Path<String>, headers: HeaderMap, body: Body) -> Response {
     let mut upload = Upload::new(body);
     let taken = take_in(&state, &text, &mut upload).await;
     let mut answer = taken.map_or_else(|error| OllamaError(error).into_response(), |done| done.into_response());
-    if !upload.linger().await {
+    // Who waits to be asked for the body need not send it.
+    let unasked = headers.contains_key(header::EXPECT) && !upload.has_begun();
+    if unasked || !upload.linger().await {
         answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     answer

@@ -18,7 +18,7 @@ use super::cache::{self, Cached, Traits};
 use super::draft::Draft;
 use super::guess::Guesser;
 use super::pace::Pace;
-use super::piece::{self, Piece};
+use super::piece::{self, Piece, Plan};
 use super::prompt::Prompt;
 use super::saver::Saver;
 use super::turns::Rows;
@@ -42,14 +42,6 @@ pub struct Job {
     answering: bool,
     /// When tokens may be guessed ahead.
     pub guesser: Option<Guesser>,
-}
-
-/// What a turn evaluates, each in the order of the slots. An image or a sound is no tokens: it shares the prompts' room and is
-/// evaluated by itself.
-struct Plan {
-    answers: Vec<Piece>,
-    prompts: Vec<Piece>,
-    sight: Option<Piece>,
 }
 
 pub struct Decoder<'m> {
@@ -247,7 +239,9 @@ impl<'m> Decoder<'m> {
         if let Some(Piece { slot, tokens, .. }) = sight {
             self.look(slot, tokens);
         }
-        self.evaluate(&prompts);
+        if let Some(took) = self.evaluate(&prompts) {
+            self.pace.learn(prompts.iter().map(|piece| piece.tokens).sum(), took);
+        }
         busy
     }
 
@@ -277,7 +271,6 @@ impl<'m> Decoder<'m> {
         }
         self.context.synchronize();
         let took = begun.elapsed();
-        self.pace.learn(pieces.iter().map(|piece| piece.tokens + piece.guess.len()).sum(), took);
         for &Piece { slot, tokens, .. } in pieces {
             if let Some(job) = &self.jobs[slot] {
                 let known = &mut self.cached[slot].tokens;

@@ -70,7 +70,9 @@ pub struct Draft<'m> {
 impl<'m> Draft<'m> {
     /// `None` when memory is short; the log then says so.
     pub fn new(backend: &LlamaBackend, model: &'m LlamaModel, spec: &LoadSpec, limits: Limits) -> Option<Self> {
-        let context = load::text(backend, model, spec, limits);
+        // What memory it takes is its own, not the model's that it guesses for.
+        let own = LoadSpec { weights: spec.drafts.clone(), ..spec.clone() };
+        let context = load::text(backend, model, &own, limits);
         let context = context.inspect_err(|error| tracing::warn!(%error, "the draft model is not used")).ok()?;
         let traits = Traits::of(model, limits);
         if !traits.rolls_back() {

@@ -15,6 +15,14 @@ impl Piece {
     }
 }
 
+/// What a turn evaluates, each in the order of the slots. An image or a sound is no tokens: it shares the prompts' room and is
+/// evaluated by itself.
+pub struct Plan {
+    pub answers: Vec<Piece>,
+    pub prompts: Vec<Piece>,
+    pub sight: Option<Piece>,
+}
+
 /// Shares `room` out evenly; what a short prompt leaves goes to the longer ones. Those that are cut get equally much: llama.cpp
 /// passes over the weights once for what all have, and again for each difference.
 pub fn share(mut prompts: Vec<Piece>, mut room: usize) -> Vec<Piece> {

@@ -10,6 +10,7 @@ use llama_cpp_2::context::session::LlamaStateSeqFlags;
 
 use super::cache::{self, Cached, Traits};
 use super::load::Limits;
+use crate::engine::memory;
 use crate::engine::request::LoadSpec;
 use crate::engine::saved::{LEAST, Look, Saved, State};
 use crate::types::Digest;
@@ -81,9 +82,11 @@ impl Saver {
         let mut order: Vec<usize> = (0..slots.len()).collect();
         order.sort_by_key(|slot| std::cmp::Reverse(slots[*slot].used));
         for slot in order {
-            self.copy(context, slot, &slots[slot], false);
+            // One is written at a time.
             self.saved.flush();
+            self.copy(context, slot, &slots[slot], false);
         }
+        self.saved.flush();
     }
 
     /// Copies a slot's state out of llama.cpp's memory and has it written, if it is worth it.
@@ -93,12 +96,19 @@ impl Saver {
         }
         let begun = Instant::now();
         let (sequence, whole) = (cache::sequence(slot), LlamaStateSeqFlags::empty());
+        // After a cancel in the midst of an image llama.cpp knows more than its tokens say.
+        let known = usize::try_from(context.kv_cache_seq_pos_max(sequence)).map(|last| last + 1);
+        if known != Ok(cached.tokens.len()) {
+            return;
+        }
         let size = context.state_seq_get_size_ext(sequence, whole);
         let long = size as f64 / self.rate > PAUSE.as_secs_f64();
         let mut bytes = Vec::new();
         if size == 0
             || (hurried && long)
             || !self.saved.holds(cached.tokens.len(), size)
+            // The system gives addresses for what there is no memory for, and then ends some process.
+            || memory::available().is_some_and(|free| size as u64 > free / 2)
             || bytes.try_reserve_exact(size).is_err()
         {
             return;
@@ -115,9 +125,8 @@ impl Saver {
         self.saved.keep(State { tokens: cached.tokens.clone(), bytes });
     }
 
-    /// Gives `slot` the beginning of `prompt` that `state` knows. This takes as long as copying its bytes, where evaluating its
-    /// tokens would take many batches: no answer waits longer for it than for one of those. False when llama.cpp does not
-    /// take it; the slot is empty then.
+    /// Gives `slot` the beginning of `prompt` that `state` knows. Answers beside it wait as long as copying the bytes takes, once;
+    /// evaluating the tokens would cost them more in all. False when llama.cpp does not take it; the slot is empty then.
     pub fn restore(
         &mut self,
         context: &mut LlamaContext<'_>,

@@ -127,8 +127,7 @@ async fn a_conversation_goes_on_after_its_runner_ended() {
 }
 
 #[tokio::test]
-async fn without_saving_nothing_is_written_and_nothing_known() {
-    let folder = tempfile::tempdir().unwrap();
+async fn without_saving_nothing_is_known() {
     let engine = ProcessEngine::new(env!("CARGO_BIN_EXE_hanzod").into(), vec!["runner".into()]);
     for _ in 0..2 {
         let runner = engine.load(small(1)).await.unwrap();
@@ -137,7 +136,6 @@ async fn without_saving_nothing_is_written_and_nothing_known() {
         drop(runner);
         engine.ended().await;
     }
-    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
 }
 
 #[tokio::test]

@@ -15,7 +15,7 @@ use super::store::check;
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stop_does_not_end_a_pull() {
     let weights = noise(&mut ChaCha8Rng::seed_from_u64(28), 2 << 20);
-    let registry = Registry::new(&[("model", weights)], 16 << 10, Duration::from_millis(10));
+    let registry = Registry::new(&[("model", weights)], 16 << 10, Duration::from_millis(60));
     let name = format!("{}/library/random:latest", registry.serve().await);
     let home = Home::new();
     Store::open(&home.store()).unwrap();
