@@ -71,6 +71,26 @@ async fn f22_eight_clients_one_transfer() {
 }
 
 #[tokio::test]
+async fn f24_models_that_share_a_layer_bring_it_once() {
+    let content = Content::new(&[LARGE]);
+    let gate = Arc::new(Semaphore::new(0));
+    let registry = gated(&content, &gate).await;
+    let bench = Bench::new();
+    let names: Vec<_> = (0..8).map(|model| registry.name().replace("tiny", &format!("tiny-{model}"))).collect();
+    let pulls: Vec<_> = names.iter().map(|name| tokio::spawn(collect(bench.stream(name)))).collect();
+    while registry.seen().iter().filter(|seen| !seen.is_blob()).count() < 8 || registry.blobs_seen().is_empty() {
+        tokio::task::yield_now().await;
+    }
+    gate.add_permits(1000);
+    for pull in join_all(pulls).await {
+        pull.unwrap().1.unwrap();
+    }
+    assert_eq!(bench.store().tags().list().len(), 8);
+    names.iter().for_each(|name| bench.holds(name, &content));
+    assert_eq!(ranges(&registry.blobs_seen()).len(), LARGE.div_ceil(RANGE as usize), "each range once");
+}
+
+#[tokio::test]
 async fn f25_one_goes_and_the_other_stays() {
     let content = Content::new(&[LARGE]);
     let gate = Arc::new(Semaphore::new(3));
