@@ -171,7 +171,7 @@ struct Inner {
     transfers: transfer::Transfers,
     auth: auth::SharedAuth,
     /// Made when it is first needed: a machine without certificates can still serve what it has.
-    http: OnceLock<Result<Arc<http::Http>, PullError>>,
+    http: OnceLock<Arc<http::Http>>,
 }
 
 impl Puller {
@@ -231,7 +231,12 @@ impl Puller {
     }
 
     fn http(&self) -> Result<Arc<http::Http>, PullError> {
-        self.inner.http.get_or_init(|| http::Http::new(&self.inner.settings).map(Arc::new)).clone()
+        if let Some(http) = self.inner.http.get() {
+            return Ok(http.clone());
+        }
+        // A failure is not kept: what is missing now, certificates or a free descriptor, may be there next time.
+        let http = Arc::new(http::Http::new(&self.inner.settings)?);
+        Ok(self.inner.http.get_or_init(|| http).clone())
     }
 
     async fn registry(&self, name: &ModelName, insecure: bool) -> Result<registry::Registry, PullError> {
