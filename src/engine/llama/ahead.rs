@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::guess::{Guesser, MOST, Record, Source};
 use super::pace::Pace;
+use super::padding;
 use super::policy::{self, Offer, Rest};
 use super::turns::{Rows, SMALL, Turns};
 use crate::engine::event::EngineError;
@@ -178,7 +179,7 @@ impl<D: Drafts> Step<'_, D> {
 
     /// Seconds without guesses.
     fn alone(&self) -> Option<f64> {
-        self.turns.measured(&self.rows(|_| 1))
+        self.turns.measured(&padding::pad(&self.rows(|_| 1), |_| usize::MAX, SMALL))
     }
 
     /// Seconds with so many guesses, of which the draft is yet to make those of the seats `asked`.

@@ -156,6 +156,15 @@ pub fn keep(context: &mut LlamaContext<'_>, slot: usize, cached: &mut Cached, le
     }
 }
 
+/// Forgets what was evaluated behind the first `length` tokens and is none of them. Only for memory that rolls back.
+pub fn take_back(context: &mut LlamaContext<'_>, slot: usize, cached: &mut Cached, length: usize) {
+    let end = u32::try_from(cached.position(length)).unwrap_or(u32::MAX);
+    if let Err(error) = context.kv_cache_seq_rm(sequence(slot), Some(end), None) {
+        tracing::warn!(%error, "rows without meaning cannot be taken back");
+        clear(context, slot, cached);
+    }
+}
+
 /// Layers that look back `window` tokens from position `length` find them all, when `first` is the first one there is.
 fn sees_enough(first: i32, window: usize, length: usize) -> bool {
     // A negative one says that the window has moved on and left nothing.

@@ -1,14 +1,16 @@
 //! Continuous batching: one loop, each turn of which takes every answer a token further in one batch, and evaluates pieces of the
 //! prompts that wait in another.
 
+mod evaluate;
 mod look;
 mod seat;
 
 use std::collections::VecDeque;
+use std::iter;
 use std::ops::ControlFlow;
 use std::sync::mpsc::{Receiver, TryRecvError};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use llama_cpp_2::context::LlamaContext;
 use llama_cpp_2::llama_batch::LlamaBatch;
@@ -21,9 +23,8 @@ use super::pace::Pace;
 use super::piece::{self, Piece, Plan};
 use super::prompt::Prompt;
 use super::saver::Saver;
-use super::turns::Rows;
 use super::vision::{Eyes, Medium};
-use super::vocab::{Vocab, native};
+use super::vocab::Vocab;
 use crate::engine::answer::{self, Answer, Next};
 use crate::engine::backend::Events;
 use crate::engine::constraint::Constrained;
@@ -86,9 +87,9 @@ impl<'m> Decoder<'m> {
             eyes,
             traits,
             length: limits.context,
-            cached: std::iter::repeat_with(Cached::default).take(slots).collect(),
+            cached: iter::repeat_with(Cached::default).take(slots).collect(),
             saver: None,
-            jobs: std::iter::repeat_with(|| None).take(slots).collect(),
+            jobs: iter::repeat_with(|| None).take(slots).collect(),
             waiting: VecDeque::new(),
             preparing: Preparing::default(),
             batch: LlamaBatch::new(largest, 1),
@@ -111,7 +112,7 @@ impl<'m> Decoder<'m> {
             if !busy {
                 self.rest();
             }
-            if self.drain(commands).is_break() {
+            if self.drain(commands).is_break() || (!busy && self.gather(commands).is_break()) {
                 return;
             }
             self.welcome();
@@ -126,6 +127,25 @@ impl<'m> Decoder<'m> {
             self.saver.iter_mut().for_each(Saver::let_go);
         }
         thread::park();
+    }
+
+    /// Lets those catch up who come at once with the first, so that one pass over the weights is for all.
+    fn gather(&mut self, commands: &Receiver<Command>) -> ControlFlow<()> {
+        let mut here = 0;
+        let mut until = Instant::now();
+        while self.waiting.len() < self.jobs.len() {
+            if here < self.waiting.len() {
+                here = self.waiting.len();
+                until = Instant::now() + self.pace.moment();
+            }
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                break;
+            }
+            thread::park_timeout(left);
+            self.drain(commands)?;
+        }
+        ControlFlow::Continue(())
     }
 
     fn drain(&mut self, commands: &Receiver<Command>) -> ControlFlow<()> {
@@ -239,6 +259,7 @@ impl<'m> Decoder<'m> {
         if let Some(Piece { slot, tokens, .. }) = sight {
             self.look(slot, tokens);
         }
+        let prompts = self.pad(prompts);
         if let Some(took) = self.evaluate(&prompts) {
             self.pace.learn(prompts.iter().map(|piece| piece.tokens).sum(), took);
         }
@@ -250,44 +271,9 @@ impl<'m> Decoder<'m> {
         if self.ahead.is_on() {
             self.guess(&mut answers);
         }
+        let answers = self.pad(answers);
         if let Some(took) = self.evaluate(&answers) {
-            let rows = |piece: &Piece| Rows { slot: piece.slot, rows: piece.tokens + piece.guess.len() };
-            self.ahead.learn(&answers.iter().map(rows).collect::<Vec<_>>(), took, &self.pace);
-        }
-    }
-
-    /// One batch. `None` when there was nothing in it, or it failed.
-    fn evaluate(&mut self, pieces: &[Piece]) -> Option<Duration> {
-        if pieces.is_empty() {
-            return None;
-        }
-        let outputs = self.fill(pieces);
-        let begun = Instant::now();
-        if let Err(error) = self.decode() {
-            for Piece { slot, .. } in pieces {
-                self.fail(*slot, error.clone());
-            }
-            return None;
-        }
-        self.context.synchronize();
-        let took = begun.elapsed();
-        for &Piece { slot, tokens, .. } in pieces {
-            if let Some(job) = &self.jobs[slot] {
-                let known = &mut self.cached[slot].tokens;
-                known.extend_from_slice(&job.answer.history()[known.len()..known.len() + tokens]);
-            }
-        }
-        for (piece, index) in outputs {
-            self.advance(pieces[piece].slot, index, &pieces[piece].guess);
-        }
-        Some(took)
-    }
-
-    fn fail(&mut self, slot: usize, error: EngineError) {
-        cache::clear(&mut self.context, slot, &mut self.cached[slot]);
-        if let Some(job) = self.jobs[slot].take() {
-            self.eyes.cancel(job.sequence);
-            self.events.failed(job.sequence, error);
+            self.ahead.learn(&answers.iter().map(Piece::rows).collect::<Vec<_>>(), took, &self.pace);
         }
     }
 
@@ -323,36 +309,6 @@ impl<'m> Decoder<'m> {
         for (piece, guess) in pieces.iter_mut().zip(guesses) {
             piece.guess = guess;
         }
-    }
-
-    /// Fills the batch, and gives the pieces that end with their sequence's last token, with its place there. Guesses have
-    /// the places after it.
-    fn fill(&mut self, pieces: &[Piece]) -> Vec<(usize, i32)> {
-        self.batch.clear();
-        let mut outputs = Vec::new();
-        for (index, piece) in pieces.iter().enumerate() {
-            let Some(job) = &self.jobs[piece.slot] else { continue };
-            let history = job.answer.history();
-            let known = self.cached[piece.slot].tokens.len();
-            let position = self.cached[piece.slot].position(known);
-            let certain = &history[known..known + piece.tokens];
-            for (at, &token) in (known..).zip(certain.iter().chain(&piece.guess)) {
-                let wanted = at + 1 >= history.len();
-                if at + 1 == history.len() {
-                    outputs.push((index, self.batch.n_tokens()));
-                }
-                let position =
-                    i32::try_from(position + at - known).expect("a context beyond llama.cpp's positions: a bug");
-                self.batch
-                    .add(native(token), position, &[cache::sequence(piece.slot)], wanted)
-                    .expect("the batch is larger than planned: a bug");
-            }
-        }
-        outputs
-    }
-
-    fn decode(&mut self) -> Result<(), EngineError> {
-        self.context.decode(&mut self.batch).map_err(|error| EngineError::Failed(error.to_string()))
     }
 
     /// Takes the answer in `slot` a token further, and by as many more as were guessed right.

@@ -17,6 +17,7 @@ mod lookup;
 #[cfg(feature = "portable")]
 mod modules;
 mod pace;
+mod padding;
 mod piece;
 mod policy;
 mod prompt;

@@ -13,6 +13,10 @@ struct Patience {
 const READ: Patience = Patience { time: Duration::from_millis(200), least: 16 };
 /// While nobody reads yet: long enough for whole batches, which use the weights best, short enough to hear a cancel.
 const UNREAD: Patience = Patience { time: Duration::from_secs(3), least: 128 };
+/// How long the first of several who come at once waits for the others, at the most, and the share of one token's time that it is
+/// where tokens are fast.
+const MOMENT: Duration = Duration::from_millis(1);
+const SHARE: f64 = 0.25;
 
 /// How many tokens of prompts go into a batch.
 pub struct Pace {
@@ -43,6 +47,12 @@ impl Pace {
         }
     }
 
+    /// How long to wait for one more who comes along: hardly longer than nothing beside what a pass over the weights takes, which all of
+    /// them then share. None where nothing is known yet.
+    pub fn moment(&self) -> Duration {
+        Duration::try_from_secs_f64(SHARE * self.token).unwrap_or(MOMENT).min(MOMENT)
+    }
+
     /// Seconds a token of a large batch takes, when one was seen.
     pub fn token(&self) -> Option<f64> {
         (self.token > 0.0).then_some(self.token)
@@ -62,5 +72,15 @@ mod tests {
         pace.learn(512, Duration::from_secs(3600));
         assert_eq!((pace.room(0), pace.room(2)), (128, 16));
         assert_eq!(Pace::new(64).room(0), 64);
+    }
+
+    #[test]
+    fn nobody_waits_long_for_others() {
+        let mut pace = Pace::new(512);
+        assert_eq!(pace.moment(), Duration::ZERO);
+        pace.learn(500, Duration::from_millis(50));
+        assert_eq!(pace.moment(), Duration::from_micros(25));
+        pace.learn(500, Duration::from_secs(50));
+        assert_eq!(pace.moment(), MOMENT);
     }
 }

@@ -1,5 +1,7 @@
 //! What a batch holds of one sequence, and how prompts share the room that is left in it.
 
+use super::turns::Rows;
+
 /// A piece of a slot's tokens in a batch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Piece {
@@ -7,11 +9,27 @@ pub struct Piece {
     pub tokens: usize,
     /// Tokens behind them that the answer may turn out to have.
     pub guess: Vec<u32>,
+    /// Rows behind those that mean nothing.
+    pub padding: usize,
 }
 
 impl Piece {
     pub fn new(slot: usize, tokens: usize) -> Self {
-        Self { slot, tokens, guess: Vec::new() }
+        Self { slot, tokens, guess: Vec::new(), padding: 0 }
+    }
+
+    pub fn rows(&self) -> Rows {
+        Rows { slot: self.slot, rows: self.tokens + self.guess.len() + self.padding }
+    }
+
+    /// These pieces, filled up to `rows`, which are of the same slots and others, in their order.
+    pub fn filled(pieces: Vec<Self>, rows: Vec<Rows>) -> Vec<Self> {
+        let mut pieces = pieces.into_iter().peekable();
+        let filled = rows.into_iter().map(|all| {
+            let piece = pieces.next_if(|piece| piece.slot == all.slot).unwrap_or_else(|| Self::new(all.slot, 0));
+            Self { padding: all.rows - piece.rows().rows, ..piece }
+        });
+        filled.collect()
     }
 }
 
@@ -44,6 +62,16 @@ pub fn share(mut prompts: Vec<Piece>, mut room: usize) -> Vec<Piece> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn pieces_are_filled_up() {
+        let pieces = vec![Piece { guess: vec![7], ..Piece::new(1, 1) }, Piece::new(3, 4)];
+        let rows: Vec<Rows> = (1..4).map(|slot| Rows { slot, rows: 4 }).collect();
+        let filled = Piece::filled(pieces, rows.clone());
+        let seen: Vec<_> = filled.iter().map(|piece| (piece.tokens, piece.guess.len(), piece.padding)).collect();
+        assert_eq!(seen, [(1, 1, 2), (0, 0, 4), (4, 0, 0)]);
+        assert_eq!(filled.iter().map(Piece::rows).collect::<Vec<_>>(), rows);
+    }
 
     #[test]
     fn room_is_shared() {

@@ -66,3 +66,28 @@ async fn a_conversation_never_sees_another_one() {
         }
     }
 }
+
+/// Rows without meaning are evaluated behind the shorter of two prompts that nearly have one length, and in a place that rests
+/// between two that are at work. Nothing of them stays.
+#[tokio::test]
+async fn rows_without_meaning_leave_nothing() {
+    let secrets = ["heron", "one two three", "Paris"];
+    let mut fresh = Vec::new();
+    for secret in secrets {
+        fresh.push(ask(&load(spec(512, 1)).await.unwrap(), secret).await);
+    }
+    let runner = load(spec(512, 3)).await.unwrap();
+    for (reply, (secret, fresh)) in
+        join_all(secrets.iter().map(|secret| ask(&runner, secret))).await.iter().zip(secrets.iter().zip(&fresh))
+    {
+        assert_same(secret, reply, fresh);
+    }
+    for _ in 0..2 {
+        let (first, last) = tokio::join!(ask(&runner, secrets[0]), ask(&runner, secrets[2]));
+        assert_same(secrets[0], &first, &fresh[0]);
+        assert_same(secrets[2], &last, &fresh[2]);
+        let between = ask(&runner, secrets[1]).await;
+        assert_same(secrets[1], &between, &fresh[1]);
+        assert_eq!(between.done.usage.cached_tokens, between.done.usage.prompt_tokens - 1);
+    }
+}
