@@ -1,13 +1,18 @@
 //! A safetensors model as a folder: links that bear the names its makers gave its files.
 
 use std::collections::HashMap;
-use std::fs;
-use std::os::unix::fs::symlink;
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::{MetadataExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
+use rustix::fs::{FlockOperation, flock};
+use rustix::process::geteuid;
 use tempfile::TempDir;
 
+use super::loose::entries;
 use super::{Descriptor, Manifest, MediaType, Model, StoreError};
 use crate::types::Digest;
 
@@ -30,10 +35,57 @@ pub(super) fn key(manifest: &Manifest) -> Digest {
     Digest::of(files.concat().as_bytes())
 }
 
+/// How the name of a folder begins that is not in a store.
+const ELSEWHERE: &str = "hanzod-view-";
+/// One this young may be about to be locked.
+const YOUNG: Duration = Duration::from_secs(60);
+
 /// Folders of models whose store takes none, by what [`key`] gives; they go with the program. A std mutex: held while one is
 /// filled, by a thread that may block.
 #[derive(Debug, Default)]
-pub(super) struct Elsewhere(Mutex<HashMap<Digest, TempDir>>);
+pub(super) struct Elsewhere(Mutex<HashMap<Digest, Temporary>>);
+
+/// A folder that is locked while it is in use: one that is not was left by a program that was killed.
+#[derive(Debug)]
+struct Temporary {
+    folder: TempDir,
+    _lock: File,
+}
+
+impl Temporary {
+    fn new(place: &Path) -> io::Result<Self> {
+        remove_left(place);
+        let folder = tempfile::Builder::new().prefix(ELSEWHERE).tempdir_in(place)?;
+        let lock = File::open(folder.path())?;
+        // Where there are no locks nobody finds it unlocked either.
+        flock(&lock, FlockOperation::NonBlockingLockShared).ok();
+        Ok(Self { folder, _lock: lock })
+    }
+
+    fn path(&self) -> &Path {
+        self.folder.path()
+    }
+}
+
+/// Removes our folders that nobody uses any more.
+fn remove_left(place: &Path) {
+    for path in entries(place) {
+        let ours = path.file_name().and_then(|name| name.to_str()).is_some_and(|name| name.starts_with(ELSEWHERE));
+        let old = || {
+            let seen = fs::symlink_metadata(&path).ok().filter(|seen| seen.is_dir());
+            seen.filter(|seen| seen.uid() == geteuid().as_raw())
+                .and_then(|seen| seen.modified().ok()?.elapsed().ok())
+                .is_some_and(|past| past >= YOUNG)
+        };
+        if !ours || !old() {
+            continue;
+        }
+        let unused = |folder: File| flock(&folder, FlockOperation::NonBlockingLockExclusive).is_ok();
+        if File::open(&path).is_ok_and(unused) {
+            fs::remove_dir_all(&path).ok();
+        }
+    }
+}
 
 impl Model {
     /// The folder with this model's files, made if it is not there yet.
@@ -78,8 +130,8 @@ impl Model {
         if let Some(view) = views.get(&key).filter(|view| self.is_current(view.path())) {
             return Ok(view.path().to_owned());
         }
-        let view = tempfile::Builder::new().prefix("hanzod-view-").tempdir();
-        let view = view.map_err(StoreError::io("write in", &std::env::temp_dir()))?;
+        let place = std::env::temp_dir();
+        let view = Temporary::new(&place).map_err(StoreError::io("write in", &place))?;
         for layer in self.manifest.layers_of(MediaType::File) {
             self.link(layer, view.path())?;
         }
@@ -125,7 +177,28 @@ impl Model {
 
 #[cfg(test)]
 mod tests {
-    use super::is_clean_path;
+    use std::time::SystemTime;
+
+    use super::*;
+
+    #[test]
+    fn what_a_program_left_that_was_killed_goes() {
+        let place = tempfile::tempdir().unwrap();
+        let used = Temporary::new(place.path()).unwrap();
+        let folder = |name: &str| {
+            let folder = place.path().join(name);
+            fs::create_dir(&folder).unwrap();
+            symlink("nowhere", folder.join("config.json")).unwrap();
+            folder
+        };
+        let [left, young, theirs] = ["hanzod-view-left", "hanzod-view-young", "view"].map(folder);
+        for old in [used.path(), &left, &theirs] {
+            File::open(old).unwrap().set_modified(SystemTime::now() - 2 * YOUNG).unwrap();
+        }
+        let next = Temporary::new(place.path()).unwrap();
+        assert!(!left.exists());
+        assert!([used.path(), next.path(), &young, &theirs].iter().all(|kept| kept.exists()));
+    }
 
     #[test]
     fn only_clean_paths() {
