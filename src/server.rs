@@ -2,6 +2,7 @@
 
 mod connections;
 mod patient;
+mod queues;
 
 use std::io::Write as _;
 use std::net::SocketAddr;

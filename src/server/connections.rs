@@ -1,5 +1,6 @@
 //! Connections: taken in as they come, as many as there is room for, and given up when nobody uses them.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,7 +11,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::{Instant, sleep_until};
 use tower::ServiceExt as _;
 
-use super::patient::{Patience, Patient};
+use super::patient::{Meter, Patience, Patient};
+use super::queues::Queues;
 
 /// Connections at once; more requests than that could not be queued either.
 const MOST: usize = 4096;
@@ -28,13 +30,14 @@ pub struct Connections {
     /// Told to go: who is idle does so at once, and who waits for an answer once it is whole. Each connection holds a
     /// receiver.
     leave: watch::Sender<()>,
+    queues: Queues,
 }
 
 impl Connections {
     /// As many as the system allows, but for some files that are needed beside them.
     pub fn new() -> Self {
         let most = open_files().map_or(MOST, |files| (files / 2).clamp(1, MOST));
-        Self { room: Arc::new(Semaphore::new(most)), leave: watch::Sender::new(()) }
+        Self { room: Arc::new(Semaphore::new(most)), leave: watch::Sender::new(()), queues: Queues::default() }
     }
 
     /// Takes connections in until it is told to stop.
@@ -46,7 +49,10 @@ impl Connections {
             };
             tokio::select! {
                 (accepted, place) = next => match accepted {
-                    Ok((stream, _)) => drop(tokio::spawn(serve(stream, router.clone(), self.leave.subscribe(), place))),
+                    Ok((stream, client)) => {
+                        let stream = self.patient(stream, client);
+                        drop(tokio::spawn(serve(stream, router.clone(), self.leave.subscribe(), place)));
+                    }
                     Err(error) => {
                         // Out of file descriptors, mostly: give the others time to end.
                         tracing::warn!(%error, "a connection could not be accepted");
@@ -69,6 +75,16 @@ impl Connections {
         self.room.clone().acquire_owned().await.ok()
     }
 
+    fn patient(&self, stream: TcpStream, client: SocketAddr) -> Patient<TcpStream> {
+        stream.set_nodelay(true).ok();
+        let (queues, ours) = (self.queues.clone(), stream.local_addr().ok());
+        let meter: Meter = Arc::new(move || {
+            let queues = queues.clone();
+            Box::pin(async move { queues.unread(ours?, client).await })
+        });
+        Patient::new(stream, PATIENCE, meter)
+    }
+
     /// Closes idle connections, and waits until all others have ended.
     pub async fn end(self) {
         self.leave.send(()).ok();
@@ -78,13 +94,11 @@ impl Connections {
 
 /// `_place` is free again when the connection has ended.
 async fn serve(
-    stream: TcpStream,
+    stream: Patient<TcpStream>,
     router: Router,
     mut leave: watch::Receiver<()>,
     _place: Option<OwnedSemaphorePermit>,
 ) {
-    stream.set_nodelay(true).ok();
-    let stream = Patient::new(stream, PATIENCE);
     let working = stream.working();
     let service = hyper::service::service_fn(move |request| {
         let (router, working) = (router.clone(), working.begin());
