@@ -13,6 +13,8 @@ use futures_util::future::BoxFuture;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep};
 
+use super::seats::Seat;
+
 /// Bytes behind a request that are read to see whether its client is still there.
 const AHEAD: usize = 16 << 10;
 
@@ -38,6 +40,7 @@ pub struct Patient<S> {
     ahead: Vec<u8>,
     patience: Patience,
     meter: Meter,
+    seat: Seat,
     working: Working,
     /// As it was when we looked last.
     worked: usize,
@@ -88,12 +91,14 @@ async fn nothing_read(meter: Meter, time: Duration) {
 }
 
 impl<S: AsyncRead + Unpin> Patient<S> {
-    pub fn new(stream: S, patience: Patience, meter: Meter) -> Self {
+    /// `seat` is told when a request begins to come.
+    pub fn new(stream: S, patience: Patience, meter: Meter, seat: Seat) -> Self {
         Self {
             stream,
             ahead: Vec::new(),
             patience,
             meter,
+            seat,
             working: Working::default(),
             worked: 0,
             reading: None,
@@ -169,6 +174,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Patient<S> {
         if read.is_ready() {
             if into.filled().len() > before && self.reading.is_none() {
                 self.reading = Some(Box::pin(sleep(self.patience.head)));
+                self.seat.begin();
             }
             return read;
         }
@@ -215,11 +221,12 @@ mod tests {
     use tokio::time::Instant;
 
     use super::*;
+    use crate::server::seats::Idle;
 
     const PATIENCE: Patience = Patience { head: Duration::from_secs(10), unread: Duration::from_secs(60) };
 
     fn patient<S: AsyncRead + Unpin>(stream: S) -> Patient<S> {
-        Patient::new(stream, PATIENCE, Arc::new(|| Box::pin(async { None })))
+        Patient::new(stream, PATIENCE, Arc::new(|| Box::pin(async { None })), Idle::default().seat())
     }
 
     #[tokio::test(start_paused = true)]
@@ -259,7 +266,7 @@ mod tests {
             let left = (1 << 20) - begun.elapsed().min(reads).as_secs() / 7 * 100;
             Box::pin(async move { Some(left) }) as BoxFuture<'static, _>
         };
-        let mut stream = Patient::new(ours, PATIENCE, Arc::new(meter));
+        let mut stream = Patient::new(ours, PATIENCE, Arc::new(meter), Idle::default().seat());
         let error = stream.write_all(&[0; 100]).await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
         let last = PATIENCE.unread * 2 / LOOKS;
