@@ -9,6 +9,7 @@ use std::time::Duration;
 use axum::Router;
 use http_body_util::BodyExt as _;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use rustix::process::Rlimit;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::{Instant, sleep_until, timeout};
@@ -30,6 +31,9 @@ const IDLE: Duration = Duration::from_secs(75);
 const YOUNG: Duration = Duration::from_secs(1);
 /// Connections that were told to go have gone after this long, unless they are asked something.
 const GONE: Duration = Duration::from_millis(YOUNG.as_millis() as u64 + 200);
+/// Files that are asked for. A system without a bound of its own may still refuse more than it has, as macOS does: then fewer.
+/// No more than that: the children inherit it, and some programs walk through all files that they could have.
+const FILES: [u64; 2] = [16_384, 10_240];
 const OPEN: &str = "the semaphores are never closed: a bug";
 /// What to expect of clients that have a request, or an answer.
 const PATIENCE: Patience = Patience { head: Duration::from_secs(10), unread: Duration::from_secs(30) };
@@ -206,11 +210,38 @@ async fn serve(
     }
 }
 
-/// Files that this program may have open, sockets among them: as many as the system lets it have, which is often far more
-/// than what programs begin with.
+/// Files that this program may have open, sockets among them: more than what programs begin with, where the system lets it.
 fn open_files() -> Option<usize> {
-    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-    let limit = getrlimit(Resource::Nofile);
-    setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }).ok();
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    for files in FILES {
+        let limit = getrlimit(Resource::Nofile);
+        let Some(more) = raised(limit, files) else { break };
+        if setrlimit(Resource::Nofile, more).is_ok() {
+            break;
+        }
+    }
     getrlimit(Resource::Nofile).current.and_then(|files| usize::try_from(files).ok())
+}
+
+/// A limit of so many files, or as near as the system's own bound lets it come, unless that is no more than now.
+fn raised(limit: Rlimit, files: u64) -> Option<Rlimit> {
+    let files = limit.maximum.map_or(files, |most| files.min(most));
+    limit.current.is_some_and(|now| now < files).then_some(Rlimit { current: Some(files), ..limit })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_limit_of_files_is_raised_and_never_lowered() {
+        let after =
+            |current, maximum| raised(Rlimit { current, maximum }, 16_384).map(|limit| (limit.current, limit.maximum));
+        assert_eq!(after(Some(256), None), Some((Some(16_384), None)));
+        assert_eq!(after(Some(1024), Some(524_288)), Some((Some(16_384), Some(524_288))));
+        assert_eq!(after(Some(1024), Some(4096)), Some((Some(4096), Some(4096))));
+        for high in [Some(256), Some(16_384), Some(1_000_000), None] {
+            assert_eq!(after(high, Some(256).max(high)), None);
+        }
+    }
 }

@@ -95,15 +95,16 @@ fn address(text: &str) -> Option<SocketAddr> {
     Some(plain(SocketAddr::new(address, u16::from_str_radix(port, 16).ok()?)))
 }
 
-#[cfg(all(test, target_os = "linux"))]
+#[cfg(test)]
 mod tests {
-    use std::io::{ErrorKind, Read as _, Write as _};
-    use std::net::{TcpListener, TcpStream};
-
     use super::*;
 
+    #[cfg(target_os = "linux")]
     #[tokio::test]
     async fn every_byte_that_is_read_is_seen() {
+        use std::io::{ErrorKind, Read as _, Write as _};
+        use std::net::{TcpListener, TcpStream};
+
         for place in ["127.0.0.1:0", "[::1]:0"] {
             let listener = TcpListener::bind(place).unwrap();
             let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();

@@ -67,6 +67,21 @@ async fn l04_slow_and_silent_clients_keep_nobody_out() {
     wait_until("as many open files as before", || gauges::files(server.id()) <= files + 2);
 }
 
+/// Shells of macOS, and some of Linux, begin with 256 files.
+#[tokio::test]
+async fn few_files_at_the_start_are_no_bound() {
+    let home = Home::new();
+    let program = home.program(&["serve", "--listen", "127.0.0.1:0"]);
+    let limited = wrapped(&["/bin/sh", "-c", "ulimit -S -n 256; exec \"$0\" \"$@\""], &program);
+    let server = Server::start_with(limited, 1);
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", server.id().as_raw_nonzero())).unwrap();
+    let files = limits.lines().find(|line| line.starts_with("Max open files")).unwrap();
+    let [soft, hard] =
+        [3, 4].map(|word| files.split_whitespace().nth(word).unwrap().parse::<u64>().unwrap_or(u64::MAX));
+    assert_eq!(soft, hard.min(16_384));
+    assert_eq!(server.get("/api/version").await.0, 200);
+}
+
 /// With few files to open, those who use their connections have precedence.
 #[tokio::test]
 async fn idle_connections_make_room_for_others() {
