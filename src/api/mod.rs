@@ -107,6 +107,7 @@ pub fn router(state: AppState) -> Router {
     ];
     routes::build(table.into())
         .layer(from_fn(middleware::unpack))
+        .layer(from_fn(middleware::hold))
         .layer(from_fn_with_state(state.hosts.clone(), middleware::hosts))
         .layer(from_fn_with_state(state.origins.clone(), middleware::cors))
         .layer(from_fn(middleware::trace))

@@ -25,6 +25,8 @@ const MOST: usize = 4096;
 const MOST_REFUSED: usize = 64;
 /// That takes this long at the most, whatever such a client does.
 const REFUSAL: Duration = Duration::from_secs(2);
+/// Bytes of a request's head, and of an answer that its client does not read yet.
+const BUFFER: usize = 64 << 10;
 /// A connection without a request is kept for this long.
 const IDLE: Duration = Duration::from_secs(75);
 /// What has just connected is about to ask.
@@ -190,7 +192,7 @@ async fn serve(
         }
     });
     let mut http = hyper::server::conn::http1::Builder::new();
-    http.timer(TokioTimer::new()).header_read_timeout(IDLE);
+    http.timer(TokioTimer::new()).header_read_timeout(IDLE).max_buf_size(BUFFER);
     let mut served = std::pin::pin!(http.serve_connection(TokioIo::new(stream), service));
     let grown = sleep_until(Instant::now() + YOUNG);
     let told_to_go = async {
