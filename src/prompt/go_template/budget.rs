@@ -10,8 +10,8 @@ use super::TemplateError;
 const TURNS: usize = 10_000_000;
 const OUTPUT: usize = 1 << 28;
 /// Bytes of one text that a function makes, and of all together.
-const TEXT: usize = 32 << 20;
-const TEXTS: usize = 1 << 30;
+const TEXT: usize = 16 << 20;
+const TEXTS: usize = 1 << 29;
 const TIME: Duration = Duration::from_secs(20);
 
 /// What is left, of all runs of a template for one prompt.

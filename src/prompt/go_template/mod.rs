@@ -118,7 +118,7 @@ mod tests {
             let error = run(&grown(with));
             assert!(error.ends_with("the text is too long"), "{with}: {error}");
         }
-        let wide = format!("{{{{ $x := printf \"{}\" {}}}}}", "%1000000d".repeat(40), "1 ".repeat(40));
+        let wide = format!("{{{{ $x := printf \"{}\" {}}}}}", "%1000000d".repeat(20), "1 ".repeat(20));
         assert!(run(&wide).ends_with("the text is too long"), "{}", run(&wide));
         // Each is as long as a text may be, and none of them is kept.
         let long = "{{ $x := printf \"%1000000d\" 1 }}{{ range 2000 }}{{ $y := print $x 1 }}{{ end }}";

@@ -27,6 +27,7 @@ const PAY: &str = "__pay";
 
 /// Less text than that in a loop is paid for by its instructions.
 const SHORT: usize = 64;
+/// Words that stand behind a value. Elsewhere they may be names, but for `not`.
 const KEYWORDS: [&str; 8] = ["and", "or", "not", "in", "is", "if", "else", "recursive"];
 const COMPARISONS: [&str; 6] = ["==", "!=", "<", "<=", ">", ">="];
 
@@ -135,6 +136,18 @@ enum Bracket {
     Names,
 }
 
+/// What a word is.
+#[derive(Clone, Copy, PartialEq)]
+enum Role {
+    /// The end of a value, as far as has been read.
+    Operand,
+    /// The name of a test, behind `is`.
+    Test,
+    Keyword,
+    /// What stands before a value: an operator, an open bracket.
+    Between,
+}
+
 struct Frame {
     bracket: Bracket,
     before: Before,
@@ -202,7 +215,8 @@ impl<'a> Writer<'a> {
             "filter" => 0,
             _ => 1,
         };
-        let dotted = word(0) == "set" && word(2) == ".";
+        // Of one that goes into a namespace.
+        let dotted = word(0) == "set" && tokens[..start].iter().any(|token| token.is(self.text, "."));
         self.expression(&tokens[start.min(tokens.len())..], if dotted { STORED } else { KEEP }, true);
     }
 
@@ -211,21 +225,24 @@ impl<'a> Writer<'a> {
         let mut frames = vec![Frame::new(Bracket::None)];
         // Where second factors end, and what stands there then.
         let mut factors: Vec<(usize, &str)> = Vec::new();
+        let mut roles: Vec<Role> = Vec::with_capacity(tokens.len());
         for (at, token) in tokens.iter().enumerate() {
             let word = token.text(self.text);
-            let last = at.checked_sub(1).map(|at| &tokens[at]);
-            let before = |word: &str| last.is_some_and(|last| last.is(self.text, word));
-            let next = tokens.get(at + 1);
-            let next_word = next.map_or("", |next| next.text(self.text));
-            let behind_operand = last.is_some_and(|last| self.ends_operand(last));
+            let next_word = tokens.get(at + 1).map_or("", |next| next.text(self.text));
+            let (last, last_word) = match at.checked_sub(1) {
+                Some(last) => (roles[last], tokens[last].text(self.text)),
+                None => (Role::Between, ""),
+            };
+            let role = self.role(tokens, &roles, at);
+            roles.push(role);
             let Some(frame) = frames.last_mut() else { return };
-            let mut ends = false;
+            let mut ends = role == Role::Operand;
             match token.kind {
                 Kind::Open => {
-                    let bracket = match (behind_operand, word) {
-                        (true, "(") => Bracket::Call,
-                        (true, "[") => Bracket::Index,
-                        (false, "(") if !whole && at == 0 => Bracket::Names,
+                    let bracket = match (last, word) {
+                        (Role::Operand | Role::Test, "(") => Bracket::Call,
+                        (Role::Operand, "[") => Bracket::Index,
+                        (_, "(") if !whole && at == 0 => Bracket::Names,
                         _ => Bracket::Value,
                     };
                     frame.made |= bracket != Bracket::Index;
@@ -237,27 +254,22 @@ impl<'a> Writer<'a> {
                     frame.made |= closed == Some((Bracket::Index, true));
                     ends = !matches!(closed, Some((Bracket::Names, _)));
                 }
-                Kind::Name if before(".") => ends = true,
-                Kind::Name if before("|") => {
-                    frame.made = true;
-                    ends = true;
-                }
-                // The name of a test. What follows without brackets is its argument.
-                Kind::Name if before("is") || (before("not") && at > 1 && tokens[at - 2].is(self.text, "is")) => {
-                    if word != "not" && next_word != "(" {
-                        frame.next(Before::Nothing);
+                Kind::Name => match role {
+                    Role::Operand if last_word == "|" => frame.made = true,
+                    Role::Operand => ends = !(frame.bracket == Bracket::Names && matches!(last_word, "(" | ",")),
+                    // What follows without brackets is its argument.
+                    Role::Test if next_word != "(" => frame.next(Before::Nothing),
+                    Role::Test => {}
+                    Role::Keyword | Role::Between => {
+                        let compares = word == "in" || (word == "not" && next_word == "in");
+                        frame.next(if compares { Before::Compares } else { Before::Nothing });
                     }
-                }
-                Kind::Name if KEYWORDS.contains(&word) => {
-                    let compares = word == "in" || (word == "not" && next_word == "in");
-                    frame.next(if compares { Before::Compares } else { Before::Nothing });
-                }
-                Kind::Name => ends = !(frame.bracket == Bracket::Names && (before("(") || before(","))),
-                Kind::Literal => {}
+                },
+                Kind::Literal => ends = false,
                 Kind::Operator => match word {
                     "." => {}
                     "|" => frame.made = true,
-                    "*" if behind_operand => {
+                    "*" if last == Role::Operand || last == Role::Test => {
                         let end = self.operand(tokens, at + 1);
                         let follows = tokens.get(end).map_or("", |token| token.text(self.text));
                         if frame.before == Before::Factor || follows == "**" {
@@ -306,11 +318,26 @@ impl<'a> Writer<'a> {
         }
     }
 
-    fn ends_operand(&self, token: &Token) -> bool {
-        match token.kind {
-            Kind::Name => !KEYWORDS.contains(&token.text(self.text)),
-            Kind::Literal | Kind::Close => true,
-            Kind::Open | Kind::Operator => false,
+    fn role(&self, tokens: &[Token], roles: &[Role], at: usize) -> Role {
+        let word = |back: usize| at.checked_sub(back).map_or("", |at| tokens[at].text(self.text));
+        let role = |back: usize| at.checked_sub(back).map_or(Role::Between, |at| roles[at]);
+        match tokens[at].kind {
+            Kind::Literal | Kind::Close => Role::Operand,
+            Kind::Open | Kind::Operator => Role::Between,
+            Kind::Name if matches!(word(1), "." | "|") => Role::Operand,
+            Kind::Name => {
+                let is = |back| word(back) == "is" && role(back) == Role::Keyword;
+                let is_not = word(1) == "not" && is(2);
+                let not_in = word(0) == "in" && word(1) == "not" && role(2) == Role::Operand;
+                let behind = matches!(role(1), Role::Operand | Role::Test);
+                match word(0) {
+                    "not" if is(1) => Role::Keyword,
+                    _ if is(1) || is_not => Role::Test,
+                    "not" => Role::Keyword,
+                    word if KEYWORDS.contains(&word) && (behind || not_in) => Role::Keyword,
+                    _ => Role::Operand,
+                }
+            }
         }
     }
 

@@ -53,6 +53,9 @@ fn templates_mean_what_they_meant() {
         &format!("{{% for m in messages %}}\n  {long}\n  {{% if n %}}\n  y\n  {{% endif %}}\n{{% endfor %}}\nend"),
         &format!("{{%- for m in messages -%}}\n  {long}{{{{ m.role }}}}\n{{%- endfor +%}}\nend"),
         &format!("{{% for m in messages +%}}\n  {long}{{% for x in [1] %}}{long}\n{{% endfor %}}{{% endfor %}}"),
+        // Words that are keywords elsewhere.
+        "{% set is = 'a' %}{% set in = 'b' %}{{ is ~ in }}{{ is * 2 }}{{ in if is else in }}{{ is in in }}{{ {'if': 'c'}.if * 2 }}",
+        "{% set recursive = 'r' %}{% for x in [recursive] recursive %}{{ recursive * 2 ~ x }}{% endfor %}{{ 1 is not none and not n is none }}",
         "{{ a.0 }}{{ 1 +2 }}{{ 'x'~'y' }}{{-1*2-}}{{ n.real }}",
         "{{ 1 + }}",
         "{% for x %}",
@@ -88,7 +91,7 @@ fn nothing_is_too_deep() {
 fn no_template_fills_the_memory() {
     let grows = |with: &str| {
         format!(
-            "{{% set ns = namespace(x='ab', l=['ab']) %}}{{% for i in range(60) %}}{{% set ns.x = {with} %}}{{% endfor %}}{{{{ ns.x }}}}"
+            "{{% set ns = namespace(x='ab', l=['ab'], if='ab') %}}{{% for i in range(60) %}}{{% set ns.x = {with} %}}{{% endfor %}}{{{{ ns.x }}}}"
         )
     };
     let lists = |with: &str| grows("0").replace("ns.x = 0", &format!("ns.l = {with}")) + "{{ ns.l | length }}";
@@ -130,6 +133,16 @@ fn no_template_fills_the_memory() {
     ];
     let mut all: Vec<String> = texts.iter().map(|with| grows(with)).collect();
     all.extend(values.iter().map(|with| lists(with).replace("range(60)", "range(1000)")));
+    // Names that are keywords elsewhere, as far as they may be names.
+    for name in ["is", "in", "and", "or", "if", "else", "recursive"] {
+        let set = format!("{{% set {name} = ns.x %}}{{% set ns.{name} = {name} %}}");
+        for with in [format!("{name} ~ {name}"), format!("{name} * 3"), format!("ns.{name} * 3")] {
+            let text = grows(&with).replace("{% set ns.x", &format!("{set}{{% set ns.x"));
+            all.extend(with_template(text.clone()).is_ok().then_some(text));
+        }
+    }
+    assert!(all.len() > texts.len() + values.len() + 12, "some may");
+    all.push("{% set ns = namespace(x=1) %}{% set y, ns.x = 1, ns %}".to_owned());
     let big = "{% set b = 'a' * 10000000 %}{% set ns = namespace(l=[], n=0) %}";
     for more in [
         "{% for i in range(1000) %}{% set ns.l = ns.l + [b ~ i] %}{% endfor %}",
@@ -139,6 +152,8 @@ fn no_template_fills_the_memory() {
         "{{ range(1000) | map('replace', '1', b) | join }}",
         "{{ ['%s'] * 1000 | map('format', b) | list }}",
         "{% set l = [b] * 3 %}{{ l * 3 }}",
+        "{{ b | list | length }}{{ b.split('') | length }}{{ [b, b] | list }}",
+        "{{ (b ~ b ~ b ~ b).split('') | length }}",
         "{% for i in range(100000) %}{% for j in range(100000) %}{% if b == b ~ '' %}{% endif %}{% endfor %}{% endfor %}",
     ] {
         all.push(format!("{big}{more}"));

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use super::{HELD, KEEP, NUMBER, PAY, STORED, TIMES};
 
 /// Bytes of one value, all that it holds included, as often as it holds it.
-const LARGEST: usize = 32 << 20;
+const LARGEST: usize = 16 << 20;
 /// Bytes of all values that a prompt makes.
 const ALL: usize = 1 << 29;
 /// And the time it may take.
@@ -262,6 +262,9 @@ fn parts(value: &Value, count: usize) -> Result<(), Error> {
 /// Python's methods of texts and lists.
 fn method(state: &State<'_, '_>, value: &Value, name: &str, args: &[Value]) -> Result<Value, Error> {
     let text = value.as_str().unwrap_or_default();
+    if text.len() > LARGEST {
+        return Err(too_large());
+    }
     let arg = |at: usize| args.get(at).and_then(Value::as_str).unwrap_or_default();
     let bytes = match name {
         "replace" => replaced(text, arg(0), arg(1)),
