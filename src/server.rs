@@ -2,6 +2,8 @@
 
 mod connections;
 mod patient;
+mod queues;
+mod seats;
 
 use std::io::Write as _;
 use std::net::SocketAddr;
@@ -28,7 +30,7 @@ use crate::engine::{Quantizer, Saving};
 use crate::pull::{HubSettings, PullSettings, Puller, Secret};
 use crate::scheduler::{self, Scheduler};
 use crate::store::{Store, StoreError};
-use connections::Connections;
+use connections::{Connections, Routers};
 
 /// Running answers may end for this long after the program was told to stop.
 const GRACE: Duration = Duration::from_secs(30);
@@ -166,8 +168,9 @@ pub async fn serve(config: Config, only: Vec<Endpoint>) -> Result<(), ServerErro
     let connections = Connections::new();
     let mut accepting = Vec::new();
     for (listener, address) in listeners {
-        let router = api::router(AppState { hosts: hosts(address), ..state.clone() });
-        accepting.push(tokio::spawn(connections.clone().accept(listener, router, stopped.clone())));
+        let state = AppState { hosts: hosts(address), ..state.clone() };
+        let routers = Routers { full: api::full(&state.origins, &state.hosts), usual: api::router(state) };
+        accepting.push(tokio::spawn(connections.clone().accept(listener, routers, stopped.clone())));
     }
     drop((state, stopped));
 

@@ -8,6 +8,7 @@ use http_body_util::BodyExt as _;
 use tokio::time::Instant;
 
 use super::error::{AnthropicError, ApiError, OllamaError, OpenAiError};
+use super::middleware::Held;
 use super::models::blocking;
 use crate::wire::go_json::{self, Decode};
 
@@ -84,7 +85,7 @@ impl Upload {
     }
 }
 
-async fn read<T: Decode + Send + 'static>(body: Body) -> Result<T, ApiError> {
+async fn read<T: Decode + Send + 'static>(body: Body, held: &Held) -> Result<T, ApiError> {
     let announced = body.size_hint().lower();
     if announced > LARGEST_BODY as u64 {
         return Err(ApiError::TooLarge(LARGEST_BODY));
@@ -95,6 +96,7 @@ async fn read<T: Decode + Send + 'static>(body: Body) -> Result<T, ApiError> {
         if text.len() + bytes.len() > LARGEST_BODY {
             return Err(ApiError::TooLarge(LARGEST_BODY));
         }
+        held.grow(text.len() + bytes.len())?;
         text.extend_from_slice(&bytes);
     }
     if text.len() > LONG {
@@ -112,7 +114,8 @@ macro_rules! extractor {
             type Rejection = $error;
 
             async fn from_request(request: Request, _: &S) -> Result<Self, $error> {
-                Ok(Self(read(request.into_body()).await?))
+                let held = Held::of(&request);
+                Ok(Self(read(request.into_body(), &held).await?))
             }
         }
     };
@@ -155,17 +158,20 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn slow_bodies_are_given_up() {
         let began = Instant::now();
-        let error = read::<CopyRequest>(drops(1000, Duration::from_secs(9))).await.unwrap_err();
+        let error = read::<CopyRequest>(drops(1000, Duration::from_secs(9)), &Held::default()).await.unwrap_err();
         assert_eq!((error, began.elapsed().as_secs()), (ApiError::SlowBody, 36));
-        let error = read::<CopyRequest>(drops(1, Duration::from_secs(31))).await.unwrap_err();
+        let error = read::<CopyRequest>(drops(1, Duration::from_secs(31)), &Held::default()).await.unwrap_err();
         assert_eq!(error, ApiError::SlowBody);
-        assert_eq!(read::<CopyRequest>(drops(5, Duration::from_secs(1))).await.unwrap_err(), ApiError::NoBody);
+        assert_eq!(
+            read::<CopyRequest>(drops(5, Duration::from_secs(1)), &Held::default()).await.unwrap_err(),
+            ApiError::NoBody
+        );
     }
 
     #[tokio::test]
     async fn large_bodies_are_refused_before_they_are_whole() {
         let endless = stream::repeat_with(|| Ok::<_, Infallible>(Bytes::from(vec![b' '; 1 << 20])));
-        let error = read::<CopyRequest>(Body::from_stream(endless)).await.unwrap_err();
+        let error = read::<CopyRequest>(Body::from_stream(endless), &Held::default()).await.unwrap_err();
         assert_eq!(error, ApiError::TooLarge(LARGEST_BODY));
     }
 }

@@ -7,6 +7,7 @@ mod anthropic;
 mod embed;
 mod error;
 mod extract;
+mod full;
 mod hanzod;
 mod id;
 mod listed;
@@ -21,6 +22,7 @@ mod routes;
 mod stream;
 mod turn;
 
+pub use full::router as full;
 pub use hanzod::link::Inside;
 pub use listed::Cache as ListCache;
 pub use middleware::{Hosts, Origins};
@@ -105,6 +107,7 @@ pub fn router(state: AppState) -> Router {
     ];
     routes::build(table.into())
         .layer(from_fn(middleware::unpack))
+        .layer(from_fn(middleware::hold))
         .layer(from_fn_with_state(state.hosts.clone(), middleware::hosts))
         .layer(from_fn_with_state(state.origins.clone(), middleware::cors))
         .layer(from_fn(middleware::trace))

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use serde_json::Value;
+use tokio::runtime::{Handle, RuntimeFlavor};
 
 use super::AppState;
 use super::error::ApiError;
@@ -87,6 +88,15 @@ where
     match tokio::task::spawn_blocking(work).await {
         Ok(done) => done.map_err(Into::into),
         Err(error) => Err(ApiError::internal(error)),
+    }
+}
+
+/// Runs what takes its time and borrows, such as a template, while others take over what this thread serves. A runtime of a
+/// single thread has no others.
+pub fn in_place<T>(work: impl FnOnce() -> T) -> T {
+    match Handle::current().runtime_flavor() {
+        RuntimeFlavor::CurrentThread => work(),
+        _ => tokio::task::block_in_place(work),
     }
 }
 
@@ -245,5 +255,29 @@ impl OwnTexts {
             eos: &self.eos,
             go_wanted,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+    use std::time::Duration;
+
+    use super::*;
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+    async fn others_run_while_a_template_does() {
+        let (tell, told) = mpsc::channel();
+        let waits = async move {
+            // On the same thread, behind this.
+            tokio::spawn(async move { tell.send(()) });
+            in_place(|| told.recv_timeout(Duration::from_secs(10)))
+        };
+        assert_eq!(tokio::spawn(waits).await.unwrap(), Ok(()));
+    }
+
+    #[tokio::test]
+    async fn a_single_thread_does_it_itself() {
+        assert_eq!(in_place(|| 1), 1);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::go_template::{Node, Template, TemplateError, Value, names_field};
+use super::go_template::{Budget, Node, Template, TemplateError, Value, names_field};
 use super::{Conversation, PromptError, Rendered, images, turns, values};
 use crate::types::{Message, Role, Think};
 
@@ -81,6 +81,7 @@ impl GoPrompt {
     fn turns(&self, messages: &[Message], think: Option<Think>) -> Result<String, PromptError> {
         let mut turn = Turn::default();
         let mut text = String::new();
+        let mut budget = Budget::default();
         for message in messages {
             let slot = match message.role.as_str() {
                 Role::SYSTEM => &mut turn.system,
@@ -93,7 +94,8 @@ impl GoPrompt {
                 _ => !turn.prompt.is_empty() || !turn.response.is_empty(),
             };
             if follows {
-                text.push_str(&self.template.execute(&std::mem::take(&mut turn).data(think))?);
+                let data = std::mem::take(&mut turn).data(think);
+                text.push_str(&self.template.execute_nodes(self.template.nodes(), &data, &mut budget)?);
             }
             match message.role.as_str() {
                 Role::SYSTEM => turn.system.clone_from(&message.content),
@@ -104,7 +106,7 @@ impl GoPrompt {
         let response = std::mem::take(&mut turn.response);
         let mut nodes = self.template.nodes().to_vec();
         cut(&mut nodes);
-        text.push_str(&self.template.execute_nodes(&nodes, &turn.data(think))?);
+        text.push_str(&self.template.execute_nodes(&nodes, &turn.data(think), &mut budget)?);
         Ok(text + &response)
     }
 }

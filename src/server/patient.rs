@@ -9,18 +9,27 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::time::{Sleep, sleep};
+use tokio::time::{Instant, Sleep, sleep};
+
+use super::seats::Seat;
 
 /// Bytes behind a request that are read to see whether its client is still there.
 const AHEAD: usize = 16 << 10;
+
+/// Looks, while a client is waited for, at whether it reads.
+const LOOKS: u32 = 6;
+
+/// Tells how much a client has not read of what was sent, where that is known.
+pub type Meter = Arc<dyn Fn() -> BoxFuture<'static, Option<u64>> + Send + Sync>;
 
 /// How long a client is waited for.
 #[derive(Clone, Copy, Debug)]
 pub struct Patience {
     /// From the first byte of a request's head to its last.
     pub head: Duration,
-    /// While it takes nothing of its answer; all that time the answer holds its model in memory.
+    /// While it reads nothing of its answer; all that time the answer holds its model in memory.
     pub unread: Duration,
 }
 
@@ -30,13 +39,15 @@ pub struct Patient<S> {
     /// What came before anybody wanted to read it.
     ahead: Vec<u8>,
     patience: Patience,
+    meter: Meter,
+    seat: Seat,
     working: Working,
     /// As it was when we looked last.
     worked: usize,
     /// Since a head has begun.
     reading: Option<Pin<Box<Sleep>>>,
-    /// Since a write found no room.
-    writing: Option<Pin<Box<Sleep>>>,
+    /// Since a write found no room; over when the client is to be given up.
+    writing: Option<BoxFuture<'static, ()>>,
 }
 
 /// Whether a request's head was read and its answer has not begun: what is read meanwhile is its body. Odd while it is so, and
@@ -64,12 +75,30 @@ impl Drop for Work {
     }
 }
 
+/// Waits until a client has read nothing for so long, whatever its socket says: that may have no room for minutes while the
+/// client reads on, slowly. Where nothing is known of its reading, the socket's word counts.
+async fn nothing_read(meter: Meter, time: Duration) {
+    let mut read = Instant::now();
+    sleep(time / LOOKS).await;
+    let mut left = meter().await;
+    while read.elapsed() < time {
+        sleep(time / LOOKS).await;
+        let now = meter().await;
+        if now != left {
+            (read, left) = (Instant::now(), now);
+        }
+    }
+}
+
 impl<S: AsyncRead + Unpin> Patient<S> {
-    pub fn new(stream: S, patience: Patience) -> Self {
+    /// `seat` is told when a request begins to come.
+    pub fn new(stream: S, patience: Patience, meter: Meter, seat: Seat) -> Self {
         Self {
             stream,
             ahead: Vec::new(),
             patience,
+            meter,
+            seat,
             working: Working::default(),
             worked: 0,
             reading: None,
@@ -107,7 +136,8 @@ impl<S: AsyncRead + Unpin> Patient<S> {
             self.reading = None;
             return written;
         }
-        let writing = self.writing.get_or_insert_with(|| Box::pin(sleep(self.patience.unread)));
+        let waited = || Box::pin(nothing_read(self.meter.clone(), self.patience.unread)) as BoxFuture<'_, _>;
+        let writing = self.writing.get_or_insert_with(waited);
         ready!(writing.as_mut().poll(context));
         Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the client does not read")))
     }
@@ -144,6 +174,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Patient<S> {
         if read.is_ready() {
             if into.filled().len() > before && self.reading.is_none() {
                 self.reading = Some(Box::pin(sleep(self.patience.head)));
+                self.seat.begin();
             }
             return read;
         }
@@ -190,14 +221,19 @@ mod tests {
     use tokio::time::Instant;
 
     use super::*;
+    use crate::server::seats::Idle;
 
     const PATIENCE: Patience = Patience { head: Duration::from_secs(10), unread: Duration::from_secs(60) };
+
+    fn patient<S: AsyncRead + Unpin>(stream: S) -> Patient<S> {
+        Patient::new(stream, PATIENCE, Arc::new(|| Box::pin(async { None })), Idle::default().seat())
+    }
 
     #[tokio::test(start_paused = true)]
     async fn a_client_that_reads_nothing_is_given_up() {
         let (ours, _theirs) = duplex(16);
         let begun = Instant::now();
-        let error = Patient::new(ours, PATIENCE).write_all(&[0; 100]).await.unwrap_err();
+        let error = patient(ours).write_all(&[0; 100]).await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
         assert!((PATIENCE.unread..PATIENCE.unread * 2).contains(&begun.elapsed()));
     }
@@ -215,14 +251,32 @@ mod tests {
             }
             all
         });
-        Patient::new(ours, PATIENCE).write_all(&[7; 100]).await.unwrap();
+        patient(ours).write_all(&[7; 100]).await.unwrap();
         assert_eq!(reader.await.unwrap(), [7; 100]);
+    }
+
+    /// What the socket holds is more than such a client reads in all that time.
+    #[tokio::test(start_paused = true)]
+    async fn so_is_one_whose_socket_has_no_room_all_the_while() {
+        let (ours, _theirs) = duplex(16);
+        let begun = Instant::now();
+        let reads = PATIENCE.unread * 10;
+        let meter = move || {
+            // 100 bytes every few seconds, and then nothing any more.
+            let left = (1 << 20) - begun.elapsed().min(reads).as_secs() / 7 * 100;
+            Box::pin(async move { Some(left) }) as BoxFuture<'static, _>
+        };
+        let mut stream = Patient::new(ours, PATIENCE, Arc::new(meter), Idle::default().seat());
+        let error = stream.write_all(&[0; 100]).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        let last = PATIENCE.unread * 2 / LOOKS;
+        assert!((reads + PATIENCE.unread - last..reads + PATIENCE.unread + last).contains(&begun.elapsed()));
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_head_that_comes_byte_by_byte_is_given_up_and_a_body_is_not() {
         let (ours, mut theirs) = duplex(16);
-        let mut stream = Patient::new(ours, PATIENCE);
+        let mut stream = patient(ours);
         let working = stream.working();
         tokio::spawn(async move {
             while theirs.write_all(b"x").await.is_ok() {
@@ -254,7 +308,7 @@ mod tests {
     #[tokio::test]
     async fn who_leaves_is_missed_whatever_came_before() {
         let (ours, mut theirs) = duplex(64);
-        let mut stream = Patient::new(ours, PATIENCE);
+        let mut stream = patient(ours);
         let work = stream.working().begin();
         theirs.write_all(b"a next request").await.unwrap();
         stream.flush().await.unwrap();
@@ -273,7 +327,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn nobody_has_to_ask_at_once_or_again() {
         let (ours, mut theirs) = duplex(16);
-        let mut stream = Patient::new(ours, PATIENCE);
+        let mut stream = patient(ours);
         let working = stream.working();
         tokio::spawn(async move {
             for _ in 0..3 {

@@ -16,6 +16,7 @@ use futures_util::stream;
 use tokio::io::AsyncReadExt as _;
 use tokio_util::io::StreamReader;
 
+use super::bodies::Held;
 use crate::api::error::{ApiError, OllamaError};
 use crate::api::extract::Upload;
 
@@ -31,8 +32,9 @@ pub async fn unpack(request: Request, next: Next) -> Response {
     if !here || !is_zstd(request.headers()) {
         return next.run(request).await;
     }
+    let held = Held::of(&request);
     let (mut parts, body) = request.into_parts();
-    match decode(body).await {
+    match decode(body, &held).await {
         Ok(plain) => {
             parts.headers.remove(header::CONTENT_ENCODING);
             parts.headers.remove(header::CONTENT_LENGTH);
@@ -47,7 +49,7 @@ fn is_zstd(headers: &HeaderMap) -> bool {
     encoding.is_some_and(|encoding| encoding.trim().eq_ignore_ascii_case("zstd"))
 }
 
-async fn decode(body: Body) -> Result<Vec<u8>, ApiError> {
+async fn decode(body: Body, held: &Held) -> Result<Vec<u8>, ApiError> {
     let pieces = stream::try_unfold(Upload::new(body), |mut upload| async {
         let bytes = upload.next().await.map_err(io::Error::other)?;
         Ok::<_, io::Error>(bytes.map(|bytes| (bytes, upload)))
@@ -55,13 +57,12 @@ async fn decode(body: Body) -> Result<Vec<u8>, ApiError> {
     let reader = StreamReader::new(Box::pin(pieces)).take(LARGEST_PACKED);
     let mut decoder = ZstdDecoder::with_params(reader, &[DParameter::window_log_max(WINDOW_LOG)]);
     decoder.multiple_members(true);
+    let mut decoder = decoder.take(LARGEST as u64 + 1);
     let mut plain = Vec::new();
-    let read = decoder.take(LARGEST as u64 + 1).read_to_end(&mut plain).await;
-    match read {
-        Ok(_) if plain.len() <= LARGEST => Ok(plain),
-        Ok(_) => Err(failed()),
-        Err(error) => Err(upload_error(&error).unwrap_or_else(failed)),
+    while decoder.read_buf(&mut plain).await.map_err(|error| upload_error(&error).unwrap_or_else(failed))? > 0 {
+        held.grow(plain.len())?;
     }
+    if plain.len() > LARGEST { Err(failed()) } else { Ok(plain) }
 }
 
 /// What was wrong with the body's coming, not with its bytes.

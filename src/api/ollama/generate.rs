@@ -9,6 +9,7 @@ use super::convert;
 use crate::api::AppState;
 use crate::api::error::{ApiError, OllamaError, json};
 use crate::api::extract::Ollama;
+use crate::api::models::in_place;
 use crate::api::names;
 use crate::api::stream::{Pieces, ndjson};
 use crate::api::turn::{Chunk, Done, Event, Loaded, Prompt, Turn, Wish, fold};
@@ -71,7 +72,7 @@ pub async fn start(state: &AppState, request: &GenerateRequest, began: Instant) 
     if request.prompt.is_empty() {
         return Ok(Generated::Object(Box::new(nothing(request, "load"))));
     }
-    let prompt = prompt(request, &loaded)?;
+    let prompt = in_place(|| prompt(request, &loaded))?;
     if request.debug_render_only {
         let info = DebugInfo { rendered_template: prompt.text, image_count: prompt.images as u64 };
         let object = GenerateResponse { debug_info: Some(info), ..line(&request.model) };

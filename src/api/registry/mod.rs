@@ -10,6 +10,7 @@ mod manifests;
 mod range;
 mod through;
 
+pub use answer::RegistryError;
 pub use blobs::blob;
 pub use manifests::{catalog, manifest, root, tags};
 

@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::Loaded;
 use crate::api::error::ApiError;
-use crate::api::models::Known;
+use crate::api::models::{Known, in_place};
 use crate::engine::PromptPart;
 use crate::prompt::format::{Format, Hold};
 use crate::prompt::{Conversation, OutputParser, ParseError, Piece, Rendered, history};
@@ -89,7 +89,7 @@ impl Loaded {
             let newest = history::fit(&all, self.context(), count).await?;
             conversation.messages = newest;
         }
-        self.render(conversation)
+        in_place(|| self.render(conversation))
     }
 
     /// Tokens of the conversation with these messages; exact only when it may not fit.

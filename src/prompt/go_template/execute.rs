@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use super::budget::Budget;
 use super::functions;
 use super::node::{Branch, Command, Kind, Node, Operand, Pipe, Pos};
 use super::value::Value;
@@ -9,9 +10,6 @@ use super::{Template, TemplateError};
 
 /// Blocks and templates within each other.
 const DEPTH: usize = 200;
-/// Turns of all `range`s and calls of named blocks together, and bytes of output: no real prompt comes near.
-const TURNS: usize = 10_000_000;
-const OUTPUT: usize = 1 << 28;
 
 /// What a list of nodes ended with.
 #[derive(PartialEq)]
@@ -21,9 +19,14 @@ enum Flow {
     Continue,
 }
 
-pub(super) fn execute(template: &Template, nodes: &[Node], data: &Value) -> Result<String, TemplateError> {
+pub(super) fn execute(
+    template: &Template,
+    nodes: &[Node],
+    data: &Value,
+    budget: &mut Budget,
+) -> Result<String, TemplateError> {
     let variables = vec![("$".to_owned(), data.clone())];
-    let mut run = Run { template, name: "", variables, out: String::new(), depth: 0, turns: 0 };
+    let mut run = Run { template, name: "", variables, out: String::new(), depth: 0, budget };
     run.walk(data, nodes)?;
     Ok(run.out)
 }
@@ -35,7 +38,7 @@ struct Run<'a> {
     variables: Vec<(String, Value)>,
     out: String,
     depth: usize,
-    turns: usize,
+    budget: &'a mut Budget,
 }
 
 impl<'a> Run<'a> {
@@ -44,14 +47,6 @@ impl<'a> Run<'a> {
         let line = 1 + before.matches('\n').count();
         let column = pos - before.rfind('\n').map_or(0, |newline| newline + 1);
         TemplateError(format!("template: :{line}:{column}: executing {:?} at <{place}>: {message}", self.name))
-    }
-
-    fn count_turn(&mut self) -> Result<(), TemplateError> {
-        self.turns += 1;
-        if self.turns > TURNS {
-            return Err(TemplateError("template: too many turns of ranges and blocks".to_owned()));
-        }
-        Ok(())
     }
 
     fn walk(&mut self, dot: &Value, nodes: &'a [Node]) -> Result<Flow, TemplateError> {
@@ -74,11 +69,15 @@ impl<'a> Run<'a> {
 
     fn node(&mut self, dot: &Value, node: &'a Node) -> Result<Flow, TemplateError> {
         match node {
-            Node::Text(text) => self.out.push_str(text),
+            Node::Text(text) => self.print(text)?,
             Node::Action(pipe) => {
                 let value = self.pipe(dot, pipe)?;
                 if pipe.set.is_empty() {
-                    self.print(&value);
+                    match &value {
+                        Value::Nil => self.print("<no value>")?,
+                        Value::Text(text) => self.print(text)?,
+                        other => self.print(&other.to_string())?,
+                    }
                 }
             }
             Node::If(branch) | Node::With(branch) => {
@@ -95,18 +94,13 @@ impl<'a> Run<'a> {
             Node::Break => return Ok(Flow::Break),
             Node::Continue => return Ok(Flow::Continue),
         }
-        if self.out.len() > OUTPUT {
-            return Err(TemplateError("template: the prompt is too long".to_owned()));
-        }
         Ok(Flow::On)
     }
 
-    fn print(&mut self, value: &Value) {
-        match value {
-            Value::Nil => self.out.push_str("<no value>"),
-            Value::Text(text) => self.out.push_str(text),
-            other => self.out.push_str(&other.to_string()),
-        }
+    fn print(&mut self, text: &str) -> Result<(), TemplateError> {
+        self.budget.output(text.len())?;
+        self.out.push_str(text);
+        Ok(())
     }
 
     fn call(&mut self, dot: &Value, pos: Pos, name: &'a str, pipe: Option<&'a Pipe>) -> Result<(), TemplateError> {
@@ -115,7 +109,7 @@ impl<'a> Run<'a> {
             let place = format!("{{{{template {name:?}{pipe}}}}}");
             return Err(self.error(pos, place, format!("template {name:?} not defined")));
         };
-        self.count_turn()?;
+        self.budget.turn()?;
         let value = pipe.map_or(Ok(Value::Nil), |pipe| self.pipe(dot, pipe))?;
         let caller = std::mem::replace(&mut self.name, name);
         let outer = std::mem::replace(&mut self.variables, vec![("$".to_owned(), value.clone())]);
@@ -135,7 +129,7 @@ impl<'a> Run<'a> {
         let mut any = false;
         let mut turn = |run: &mut Self, key: Value, item: Value| -> Result<bool, TemplateError> {
             any = true;
-            run.count_turn()?;
+            run.budget.turn()?;
             run.variables.truncate(inner);
             match &branch.pipe.set[..] {
                 [] => {}
@@ -265,6 +259,9 @@ impl<'a> Run<'a> {
             }),
             _ => functions::call(name, &args),
         };
+        if let Ok(Value::Text(text)) = &result {
+            self.budget.text(text.len())?;
+        }
         result.map_err(|message| {
             let message = format!("error calling {name}: {message}");
             match command {

@@ -4,6 +4,7 @@ use std::cmp::Ordering;
 
 use chrono::{Days, Local};
 
+use super::budget::Text;
 use super::printf;
 use super::value::{List, Shown, Value};
 
@@ -37,17 +38,17 @@ pub(super) fn call(name: &str, args: &[Value]) -> Result<Value, String> {
         "ge" => Value::Bool(matches!(order(&args[0], &args[1])?, Some(Ordering::Greater | Ordering::Equal))),
         "index" => index(&args[0], &args[1..])?,
         "slice" => slice(&args[0], &args[1..])?,
-        "print" => Value::from(print(args)),
-        "println" => Value::from(println(args)),
+        "print" => Value::from(print(args)?),
+        "println" => Value::from(println(args)?),
         "printf" => match &args[0] {
-            Value::Text(format) => Value::from(printf::printf(format, &args[1..])),
+            Value::Text(format) => Value::from(printf::printf(format, &args[1..])?),
             other => {
                 return Err(format!("wrong type for value; expected string; got {}", other.type_name()));
             }
         },
-        "html" => Value::from(html(&print(args))),
-        "js" => Value::from(js(&print(args))),
-        "urlquery" => Value::from(urlquery(&print(args))),
+        "html" => Value::from(html(&print(args)?)),
+        "js" => Value::from(js(&print(args)?)),
+        "urlquery" => Value::from(urlquery(&print(args)?)),
         "currentDate" => date(0),
         "yesterdayDate" => date(1),
         _ => return Err(format!("{name} is not a function: a bug")),
@@ -172,21 +173,26 @@ fn slice(base: &Value, bounds: &[Value]) -> Result<Value, String> {
 }
 
 /// Go's `Sprint`: a blank between two operands when neither is a string.
-pub(super) fn print(args: &[Value]) -> String {
-    let mut out = String::new();
+pub(super) fn print(args: &[Value]) -> Result<String, String> {
+    let mut out = Text::default();
     for (index, arg) in args.iter().enumerate() {
         let text = |value: &Value| matches!(value, Value::Text(_));
         if index > 0 && !text(arg) && !text(&args[index - 1]) {
-            out.push(' ');
+            out.push(" ")?;
         }
-        out.push_str(&arg.to_string());
+        out.push(&arg.to_string())?;
     }
-    out
+    Ok(out.done())
 }
 
-fn println(args: &[Value]) -> String {
-    let words: Vec<String> = args.iter().map(ToString::to_string).collect();
-    format!("{}\n", words.join(" "))
+fn println(args: &[Value]) -> Result<String, String> {
+    let mut out = Text::default();
+    for (index, arg) in args.iter().enumerate() {
+        out.push(if index > 0 { " " } else { "" })?;
+        out.push(&arg.to_string())?;
+    }
+    out.push("\n")?;
+    Ok(out.done())
 }
 
 fn html(text: &str) -> String {

@@ -3,6 +3,7 @@
 //! Written for this program because a prompt must be what Go would make of the template: a struct's missing field is an error
 //! and a map's is not, tools print as JSON, a template that Go refuses is refused in the same words.
 
+mod budget;
 mod execute;
 mod functions;
 mod lexer;
@@ -14,6 +15,7 @@ mod value;
 
 use std::collections::BTreeSet;
 
+pub use budget::Budget;
 pub use node::{Branch, Command, Kind, Node, Operand, Pipe, Pos, names_field, operands, pipe_operands};
 pub use value::{Dict, List, Object, Shown, Value};
 
@@ -41,15 +43,16 @@ impl Template {
     /// # Errors
     /// [`TemplateError`] when a value is not what the template takes it for.
     pub fn execute(&self, data: &Value) -> Result<String, TemplateError> {
-        execute::execute(self, &self.nodes, data)
+        self.execute_nodes(&self.nodes, data, &mut Budget::default())
     }
 
-    /// As [`Template::execute`], with other nodes in place of its own: those of [`Template::nodes`], cut.
+    /// As [`Template::execute`], one of several times for the same prompt, and with such nodes in place of its own as
+    /// [`Template::nodes`], cut.
     ///
     /// # Errors
     /// As [`Template::execute`].
-    pub fn execute_nodes(&self, nodes: &[Node], data: &Value) -> Result<String, TemplateError> {
-        execute::execute(self, nodes, data)
+    pub fn execute_nodes(&self, nodes: &[Node], data: &Value, budget: &mut Budget) -> Result<String, TemplateError> {
+        execute::execute(self, nodes, data, budget)
     }
 
     /// The nodes outside all `define`s.
@@ -104,6 +107,24 @@ mod tests {
             "  3.14|7    |+7|\"a\\n\"|-0042|1e+07|1.500000e+03"
         );
         assert_eq!(run("{{ printf \"%d %s\" 1 }} {{ printf \"x\" 2 }}"), "1 %!s(MISSING) x%!(EXTRA int=2)");
+    }
+
+    #[test]
+    fn has_no_templates_that_fill_the_memory() {
+        let grown = |with: &str| format!("{{{{ $x := \"ab\" }}}}{{{{ range 60 }}}}{{{{ $x = {with} }}}}{{{{ end }}}}");
+        for with in
+            ["print $x $x", "printf \"%s%s\" $x $x", "println $x $x", "html $x $x", "js $x $x", "printf \"%q%q\" $x $x"]
+        {
+            let error = run(&grown(with));
+            assert!(error.ends_with("the text is too long"), "{with}: {error}");
+        }
+        let wide = format!("{{{{ $x := printf \"{}\" {}}}}}", "%1000000d".repeat(20), "1 ".repeat(20));
+        assert!(run(&wide).ends_with("the text is too long"), "{}", run(&wide));
+        // Each is as long as a text may be, and none of them is kept.
+        let long = "{{ $x := printf \"%1000000d\" 1 }}{{ range 2000 }}{{ $y := print $x 1 }}{{ end }}";
+        assert!(run(long).ends_with("too much memory"), "{}", run(long));
+        let printed = "{{ $x := printf \"%1000000d\" 1 }}{{ range 2000 }}{{ $x }}{{ end }}";
+        assert!(run(printed).ends_with("the prompt is too long"));
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Go's `Sprintf`, with what it prints for verbs and operands that do not fit.
 
+use super::budget::Text;
 use super::value::{Value, float};
 
 #[derive(Default)]
@@ -16,13 +17,13 @@ struct Spec {
 /// No field is padded further than this.
 const WIDEST: usize = 1_000_000;
 
-pub(super) fn printf(format: &str, args: &[Value]) -> String {
-    let mut out = String::new();
+pub(super) fn printf(format: &str, args: &[Value]) -> Result<String, String> {
+    let mut out = Text::default();
     let mut next = 0;
     let mut chars = format.chars().peekable();
     while let Some(char) = chars.next() {
         if char != '%' {
-            out.push(char);
+            out.push(char.encode_utf8(&mut [0; 4]))?;
             continue;
         }
         let mut spec = Spec::default();
@@ -54,25 +55,29 @@ pub(super) fn printf(format: &str, args: &[Value]) -> String {
             spec.precision = Some(number(&mut chars).unwrap_or(0));
         }
         let Some(verb) = chars.next() else {
-            out.push_str("%!(NOVERB)");
+            out.push("%!(NOVERB)")?;
             break;
         };
         if verb == '%' {
-            out.push('%');
+            out.push("%")?;
             continue;
         }
         let Some(arg) = args.get(next) else {
-            out.push_str(&format!("%!{verb}(MISSING)"));
+            out.push(&format!("%!{verb}(MISSING)"))?;
             continue;
         };
         next += 1;
-        out.push_str(&spec.show(verb, arg));
+        out.push(&spec.show(verb, arg))?;
     }
     if next < args.len() {
-        let extra: Vec<String> = args[next..].iter().map(typed).collect();
-        out.push_str(&format!("%!(EXTRA {})", extra.join(", ")));
+        out.push("%!(EXTRA ")?;
+        for (index, arg) in args[next..].iter().enumerate() {
+            out.push(if index > 0 { ", " } else { "" })?;
+            out.push(&typed(arg))?;
+        }
+        out.push(")")?;
     }
-    out
+    Ok(out.done())
 }
 
 fn typed(value: &Value) -> String {

@@ -6,17 +6,18 @@ use std::sync::LazyLock;
 
 use chrono::Local;
 use minijinja::value::{Kwargs, Value, ValueKind};
-use minijinja::{AutoEscape, Environment, Error, ErrorKind, UndefinedBehavior};
-use minijinja_contrib::pycompat;
+use minijinja::{AutoEscape, Environment, Error, ErrorKind, State, UndefinedBehavior};
 use regex::Regex;
 use serde::Serialize;
 use serde_json::Value as Json;
+
+use super::guards;
 
 /// The name of the only template of an environment.
 const NAME: &str = "chat_template";
 
 /// Instructions that one prompt may take, about a second of them: ten thousand messages need two million. A template comes from
-/// whoever made the model. What the values it makes may weigh cannot be bounded here.
+/// whoever made the model. What its values may weigh is the [`guards`]' business.
 const FUEL: u64 = 10_000_000;
 /// Bytes of a prompt: no real one comes near.
 const OUTPUT: usize = 1 << 28;
@@ -30,22 +31,26 @@ pub(super) fn environment(text: &str) -> Result<Environment<'static>, Error> {
         let word = if found.get(2).is_some() { "endif" } else { "if true" };
         format!("{}{word}{}", &found[1], &found[3])
     });
+    with_template(guards::guarded(&text))
+}
+
+pub(super) fn with_template(text: String) -> Result<Environment<'static>, Error> {
     let mut environment = Environment::new();
     environment.set_fuel(Some(FUEL));
     environment.set_trim_blocks(true);
     environment.set_lstrip_blocks(true);
     environment.set_undefined_behavior(UndefinedBehavior::Chainable);
     environment.set_auto_escape_callback(|_| AutoEscape::None);
-    environment.set_unknown_method_callback(pycompat::unknown_method_callback);
     environment.set_formatter(|out, state, value| match value.kind() {
         ValueKind::None => out.write_str("None").map_err(Error::from),
         ValueKind::Bool => out.write_str(if value.is_true() { "True" } else { "False" }).map_err(Error::from),
-        _ => minijinja::escape_formatter(out, state, value),
+        _ => minijinja::escape_formatter(out, state, &guards::keep(state, value.clone())?),
     });
+    guards::install(&mut environment);
     environment.add_filter("tojson", to_json);
     environment.add_function("raise_exception", raise_exception);
     environment.add_function("strftime_now", strftime_now);
-    environment.add_template_owned(NAME, text.into_owned())?;
+    environment.add_template_owned(NAME, text)?;
     Ok(environment)
 }
 
@@ -85,8 +90,8 @@ fn strftime_now(format: String) -> Result<String, Error> {
 }
 
 /// Python's `json.dumps`, as Hugging Face's filter calls it: nothing escaped for HTML, letters as they are.
-fn to_json(value: Value, options: Kwargs) -> Result<String, Error> {
-    let mut value = serde_json::to_value(&value)
+fn to_json(state: &State<'_, '_>, value: Value, options: Kwargs) -> Result<String, Error> {
+    let mut value = serde_json::to_value(guards::keep(state, value)?)
         .map_err(|error| Error::new(ErrorKind::BadSerialization, "cannot write as JSON").with_source(error))?;
     let indent: Option<usize> = options.get("indent")?;
     let separators: Option<Vec<String>> = options.get("separators")?;
@@ -101,6 +106,10 @@ fn to_json(value: Value, options: Kwargs) -> Result<String, Error> {
     };
     let mut writer = JsonWriter { item, key, indent: indent.map(|indent| indent.min(16)), ascii, out: String::new() };
     writer.write(&value, 0);
+    // The writer stops there.
+    if writer.out.len() > OUTPUT {
+        return Err(Error::new(ErrorKind::InvalidOperation, "the JSON is too long"));
+    }
     Ok(writer.out)
 }
 
@@ -121,6 +130,9 @@ struct JsonWriter<'a> {
 
 impl JsonWriter<'_> {
     fn write(&mut self, value: &Json, depth: usize) {
+        if self.out.len() > OUTPUT {
+            return;
+        }
         match value {
             Json::Number(number) if number.is_f64() => self.float(number.as_f64().unwrap_or_default()),
             Json::String(text) => self.text(text),

@@ -6,6 +6,7 @@
 mod answers;
 mod calls;
 mod environment;
+mod guards;
 
 use std::collections::BTreeMap;
 
