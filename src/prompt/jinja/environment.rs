@@ -31,7 +31,11 @@ pub(super) fn environment(text: &str) -> Result<Environment<'static>, Error> {
         let word = if found.get(2).is_some() { "endif" } else { "if true" };
         format!("{}{word}{}", &found[1], &found[3])
     });
-    with_template(guards::guarded(&text))
+    with_template(guards::guarded(&text)).or_else(|error| {
+        let plain = with_template(text.into_owned())?;
+        tracing::warn!(%error, "what this template's values may weigh is not bounded");
+        Ok(plain)
+    })
 }
 
 pub(super) fn with_template(text: String) -> Result<Environment<'static>, Error> {

@@ -15,7 +15,7 @@ fn both(text: &str) -> [Result<String, String>; 2] {
             n => 7, yes => true, word => "word",
         }
     };
-    [environment(text), with_template(text.to_owned())].map(|environment| {
+    [guarded(text), text.to_owned()].map(with_template).map(|environment| {
         environment.and_then(|environment| render(&environment, data())).map_err(|error| error.to_string())
     })
 }

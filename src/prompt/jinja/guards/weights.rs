@@ -103,7 +103,10 @@ fn weigh(value: &Value, depth: usize, left: &mut usize) -> Result<(), Error> {
 
 /// A value that was made, or goes into one.
 pub fn keep(state: &State<'_, '_>, value: Value) -> Result<Value, Error> {
-    spend(state, weight(&value)?)?;
+    weight(&value)?;
+    // What a list or a map holds was paid for when it was made, or came with the request.
+    let own = value.as_str().map_or_else(|| value.len().unwrap_or(0).saturating_mul(VALUE), str::len);
+    spend(state, VALUE.saturating_add(own))?;
     Ok(value)
 }
 
