@@ -1,8 +1,9 @@
 //! A real registry, Debian's `docker-registry`: a model goes out to it and comes back the same.
 
-use std::net::{TcpListener, TcpStream};
+use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::mpsc;
 use std::time::Duration;
 
 use futures_util::{Stream, StreamExt as _};
@@ -16,36 +17,47 @@ const CONFIG: &[u8] =
 
 pub struct Registry {
     child: Child,
-    address: String,
+    pub address: String,
 }
 
 impl Registry {
-    /// `None` where the program is not installed.
-    pub async fn start(folder: &Path) -> Option<Self> {
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let address = format!("127.0.0.1:{port}");
-        let config = folder.join("config.yml");
-        let data = folder.join("data").display().to_string();
+    /// With a storage of its own. `None` where the program is not installed.
+    pub fn start(folder: &Path) -> Option<Self> {
+        Self::start_with(folder, "")
+    }
+
+    /// As [`Registry::start`], with more in its configuration.
+    pub fn start_with(folder: &Path, more: &str) -> Option<Self> {
+        let config = folder.join("registry.yml");
+        let data = folder.join("registry").display().to_string();
         let text = format!(
-            "version: 0.1\nlog:\n  level: error\nstorage:\n  filesystem:\n    rootdirectory: {data}\nhttp:\n  addr: {address}\n"
+            "version: 0.1\nlog:\n  level: info\n  accesslog:\n    disabled: true\nstorage:\n  filesystem:\n    \
+             rootdirectory: {data}\nhttp:\n  addr: 127.0.0.1:0\n{more}"
         );
         std::fs::write(&config, text).unwrap();
-        let child = Command::new(PROGRAM).arg("serve").arg(&config).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
-        let child = match child {
+        let mut command = Command::new(PROGRAM);
+        let child = command.arg("serve").arg(&config).stdout(Stdio::null()).stderr(Stdio::piped()).spawn();
+        let mut child = match child {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                 println!("skipped: `{PROGRAM}` is not installed (script/test installs it)");
                 return None;
             }
             child => child.unwrap(),
         };
-        let registry = Self { child, address };
-        for _ in 0..200 {
-            if TcpStream::connect(&registry.address).is_ok() {
-                return Some(registry);
+        // The port is free until it has it, and it says which one that is.
+        let (tell, told) = mpsc::channel();
+        let lines = BufReader::new(child.stderr.take().unwrap()).lines().map_while(Result::ok);
+        std::thread::spawn(move || {
+            // It is read to its end, so that it can always be written.
+            for line in lines {
+                if let Some((_, rest)) = line.split_once("listening on ") {
+                    tell.send(rest.split('"').next().unwrap().to_owned()).ok();
+                }
             }
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-        panic!("`{PROGRAM}` does not listen");
+        });
+        let mut registry = Self { child, address: String::new() };
+        registry.address = told.recv_timeout(Duration::from_secs(60)).expect("it says where it listens");
+        Some(registry)
     }
 }
 
@@ -95,7 +107,7 @@ pub async fn pushed(registry: &Registry, folder: &Path) -> (String, usize) {
 #[tokio::test]
 async fn a_model_goes_out_and_comes_back() {
     let folder = tempfile::tempdir().unwrap();
-    let Some(registry) = Registry::start(folder.path()).await else { return };
+    let Some(registry) = Registry::start(folder.path()) else { return };
     let name = ModelName::parse(&format!("{}/team/tiny:q4", registry.address)).unwrap();
     let (store, manifest) = filled(&folder.path().join("one"), &name);
     let puller_one = puller(&store, folder.path());

@@ -144,7 +144,7 @@ async fn goes_on_only_with_the_same_state() {
         }
         let kept = if states[0].starts_with("W/") { 0 } else { 2 };
         // Writes under way end, and with them the lock.
-        for _ in 0..500 {
+        for _ in 0..6000 {
             tokio::time::sleep(std::time::Duration::from_millis(10)).await;
             if bench.partials() == kept {
                 break;

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::future::join_all;
@@ -182,7 +182,7 @@ async fn a_dropped_stream_frees_its_place() {
     let mut stream = runner.generate(endless);
     stream.next().await.unwrap().unwrap();
     drop(stream);
-    let next = tokio::time::timeout(Duration::from_secs(10), ask(&runner, "Ping")).await.unwrap();
+    let next = tokio::time::timeout(Duration::from_secs(60), ask(&runner, "Ping")).await.unwrap();
     assert_eq!(next.text, "Pong");
 }
 
@@ -328,45 +328,6 @@ async fn a_constraint_makes_json_that_fits() {
     let bad = Some(Constraint { schema: r#"{"type":"banana"}"#.into(), after: None, calls: Vec::new() });
     let error = answer(&runner, GenerateRequest { constraint: bad, ..request("a") }).await.map(|_| ()).unwrap_err();
     assert!(matches!(error, EngineError::Invalid(text) if text.starts_with("invalid format")));
-}
-
-#[tokio::test]
-async fn nobody_waits_for_another_s_constraint() {
-    let runner = load(spec(4096, 2)).await.unwrap();
-    let held = |schema: String| {
-        let constraint = Some(Constraint { schema, after: None, calls: Vec::new() });
-        GenerateRequest { constraint, ..request(&question("Describe a person as JSON.")) }
-    };
-    let sampling = SamplingOptions { temperature: 0.0, num_predict: -1, ..SamplingOptions::default() };
-    let endless = r#"{"type":"array","minItems":900000,"items":{"type":"integer"}}"#;
-    let endless = GenerateRequest { sampling, ..held(endless.into()) };
-    let mut stream = runner.generate(endless.clone());
-    stream.next().await.unwrap().unwrap();
-
-    let properties: Vec<String> = (0..2000).map(|n| format!(r#""p{n}":{{"type":"string"}}"#)).collect();
-    let slow = held(format!(r#"{{"type":"object","properties":{{{}}}}}"#, properties.join(",")));
-    let mut slow = runner.generate(slow);
-    let began = Instant::now();
-    let (mut last, mut longest) = (began, Duration::ZERO);
-    let took = loop {
-        tokio::select! {
-            biased;
-            first = slow.next() => {
-                first.unwrap().ok();
-                break began.elapsed();
-            }
-            piece = stream.next() => {
-                longest = longest.max(last.elapsed());
-                // it goes on for ten contexts
-                if let None | Some(StepEvent::Done(_)) = piece.transpose().unwrap() {
-                    stream = runner.generate(endless.clone());
-                }
-                last = Instant::now();
-            }
-        }
-    };
-    println!("compiled in {took:?}, the longest wait of the other answer was {longest:?}");
-    assert!(longest < Duration::from_millis(100).max(took / 3), "{longest:?} of {took:?}");
 }
 
 #[tokio::test]

@@ -207,7 +207,7 @@ async fn what_fails_leaves_nothing() {
     fs::write(&strange, [&bytes[..at], b"owlx3", &bytes[at + 5..]].concat()).unwrap();
     let error = run(&[strange], &output, "Q8_0").await.unwrap_err();
     assert!(matches!(&error, EngineError::Quantize(why) if why.contains("unknown model architecture")), "{error}");
-    tokio::time::timeout(Duration::from_secs(10), gone(&output)).await.unwrap();
+    tokio::time::timeout(Duration::from_secs(60), gone(&output)).await.unwrap();
 
     let nowhere = folder.path().join("no/such/folder/out");
     let error = quantize(&nowhere, "Q8_0").await.unwrap_err();
@@ -229,7 +229,7 @@ async fn dropping_the_work_ends_it_and_leaves_no_file() {
     while work.next().await.unwrap().unwrap().completed == 0 {}
     assert!(output.exists(), "it is being written");
     drop(work);
-    tokio::time::timeout(Duration::from_secs(10), gone(&output)).await.unwrap();
+    tokio::time::timeout(Duration::from_secs(60), gone(&output)).await.unwrap();
     // and it is not made anew
     tokio::time::sleep(Duration::from_millis(200)).await;
     assert!(!output.exists());

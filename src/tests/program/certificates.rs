@@ -75,7 +75,25 @@ fn fill(folder: &Path) {
 }
 
 fn start(nginx: &str, folder: &Path) -> Nginx {
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    // A port is free until somebody has it, and that may be another than nginx, which then ends.
+    loop {
+        let mut started =
+            start_at(TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port(), nginx, folder);
+        let mut ended = false;
+        wait_until("nginx", || {
+            ended = started.child.try_wait().unwrap().is_some();
+            ended || folder.join("pid").exists()
+        });
+        if !ended {
+            return started;
+        }
+        let log = std::fs::read_to_string(folder.join("log")).unwrap_or_default();
+        assert!(log.contains("in use"), "{log}");
+    }
+}
+
+/// It writes its number into a file once it listens.
+fn start_at(port: u16, nginx: &str, folder: &Path) -> Nginx {
     let at = folder.display();
     let kinds = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"];
     let temporary: String = kinds.iter().map(|kind| format!("{kind}_temp_path {at}/{kind}; ")).collect();
@@ -89,9 +107,7 @@ fn start(nginx: &str, folder: &Path) -> Nginx {
         .args(["-c", config.to_str().unwrap(), "-p", &prefix, "-e", &format!("{prefix}/log")])
         .stderr(Stdio::null())
         .spawn();
-    let nginx = Nginx { child: child.unwrap(), port };
-    wait_until("nginx", || TcpStream::connect(("127.0.0.1", port)).is_ok());
-    nginx
+    Nginx { child: child.unwrap(), port }
 }
 
 /// Opens a way to `to` for whoever asks for one, and notes what was asked for.

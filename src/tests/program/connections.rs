@@ -72,14 +72,16 @@ async fn idle_connections_make_room_for_others() {
     let program = home.program(&["serve", "--listen", "127.0.0.1:0"]);
     let limited = wrapped(&["/bin/sh", "-c", "ulimit -n 200; exec \"$0\" \"$@\""], &program);
     let server = Server::start_with(limited, 1);
-    let mut idle = Vec::new();
+    let (mut idle, mut kept) = (Vec::new(), 0);
     for _ in 0..350 {
         idle.push(send(server.address(), b""));
         // Each finds its place before the next one comes.
         let mut asks = send(server.address(), VERSION);
         answered(&mut asks);
+        kept += usize::from(!is_closed(idle.last_mut().unwrap()));
     }
     assert!(is_closed(&mut idle[0]), "the first have been closed");
-    assert!(!is_closed(idle.last_mut().unwrap()), "the last one has not");
+    // Where the machine takes its time, one may be old enough to go at once.
+    assert!(kept > 250, "of those that had just come {kept} were kept");
     assert!(gauges::files(server.id()) < 200);
 }

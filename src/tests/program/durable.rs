@@ -135,7 +135,7 @@ fn what_create_makes_is_on_the_disk_before_it_has_a_name() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_pull_brings_is_on_the_disk_before_it_has_a_name() {
     let folder = tempfile::tempdir().unwrap();
-    let Some(registry) = Registry::start(folder.path()).await else { return };
+    let Some(registry) = Registry::start(folder.path()) else { return };
     if !can_watch() {
         return;
     }

@@ -24,7 +24,7 @@ async fn f30_f31_f32_syncs_and_writes_that_fail() {
     if !can_watch() {
         return;
     }
-    let Some(registry) = Registry::start(folder.path()).await else { return };
+    let Some(registry) = Registry::start(folder.path()) else { return };
     let (name, _) = pushed(&registry, folder.path()).await;
     // After a sync that failed nothing of the file is kept; what a full disk has taken is.
     for (fault, why, kept) in [

@@ -26,16 +26,20 @@ pub fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
     }
 }
 
-/// A home folder without anything in it.
-pub struct Home(tempfile::TempDir);
+/// A home folder without anything in it, and a folder for temporary files, which outlive a program that is killed.
+pub struct Home {
+    folder: tempfile::TempDir,
+    temporary: tempfile::TempDir,
+}
 
 impl Home {
     pub fn new() -> Self {
-        Self(tempfile::tempdir().unwrap())
+        let [folder, temporary] = [(); 2].map(|()| tempfile::tempdir().unwrap());
+        Self { folder, temporary }
     }
 
     pub fn path(&self) -> &Path {
-        self.0.path()
+        self.folder.path()
     }
 
     pub fn store(&self) -> PathBuf {
@@ -52,6 +56,7 @@ impl Home {
             }
         }
         command.args(arguments).stdin(Stdio::null()).env("HOME", self.path());
+        command.env("TMPDIR", self.temporary.path());
         command.env("HANZOD_HOST", "off").env("OLLAMA_HOST", "off");
         command
     }

@@ -2,7 +2,7 @@
 //! again, and in the end the model is there without anybody's help.
 
 use std::collections::HashMap;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use rand_chacha::ChaCha8Rng;
@@ -14,20 +14,27 @@ use super::served::{Registry, noise};
 use super::store::check;
 
 const KILLS: u64 = 200;
+/// A kill comes when so many bytes have been sent, or fewer.
+const MOST: u64 = 12 << 20;
 /// What a kill may cost: the bytes between the wire and the journal, on every connection.
 const LOST: u64 = 4 << 20;
 const PIECE: usize = 64 << 10;
-const PAUSE: Duration = Duration::from_millis(2);
+const PAUSE: Duration = Duration::from_millis(5);
 
-/// Pulls until the model is there, or for `time` from the first line on. Notes how far each blob was said to be.
-async fn pull(server: &Server, model: &str, time: Duration, seen: &mut HashMap<String, u64>) -> bool {
+/// Pulls until the model is there, or until that is enough. Notes how far each blob was said to be.
+async fn pull(server: &Server, model: &str, enough: impl Fn() -> bool, seen: &mut HashMap<String, u64>) -> bool {
     let request = server.http.post(format!("{}/api/pull", server.urls[0]));
     let body = json!({ "model": model, "insecure": true }).to_string();
     let mut here = HashMap::new();
     let mut text = Vec::new();
     let mut answer = request.body(body).send().await.unwrap().bytes_stream();
-    let end = Instant::now() + time;
-    while let Ok(Some(bytes)) = tokio::time::timeout_at(end.into(), answer.next()).await {
+    let mut looks = tokio::time::interval(Duration::from_millis(1));
+    loop {
+        let bytes = tokio::select! {
+            bytes = answer.next() => bytes,
+            _ = looks.tick() => if enough() { return false } else { continue },
+        };
+        let Some(bytes) = bytes else { return false };
         text.extend_from_slice(&bytes.unwrap());
         while let Some(at) = text.iter().position(|byte| *byte == b'\n') {
             let line: Value = serde_json::from_slice(&text[..at]).unwrap();
@@ -46,7 +53,6 @@ async fn pull(server: &Server, model: &str, time: Duration, seen: &mut HashMap<S
             *earlier = completed;
         }
     }
-    false
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -63,9 +69,8 @@ async fn two_hundred_kills_lose_nothing() {
     let (mut seen, mut arrived, mut interrupted) = (HashMap::new(), 0, 0);
     for kill in 0..KILLS {
         let server = Server::start(&home);
-        let millis = u64::from(random.next_u32() % 120);
-        let before = registry.sent();
-        let whole = pull(&server, &model, Duration::from_millis(millis), &mut seen).await;
+        let (before, more) = (registry.sent(), u64::from(random.next_u32()) % MOST);
+        let whole = pull(&server, &model, || registry.sent() >= before + more, &mut seen).await;
         // Dropped, the server is killed: SIGKILL, in whatever it does.
         drop(server);
         interrupted += u64::from(!whole && registry.sent() > before);
@@ -78,7 +83,8 @@ async fn two_hundred_kills_lose_nothing() {
         }
     }
     let server = Server::start(&home);
-    assert!(pull(&server, &model, PATIENCE, &mut seen).await, "it did not end");
+    let last = tokio::time::timeout(PATIENCE, pull(&server, &model, || false, &mut seen));
+    assert!(last.await.unwrap(), "it did not end");
     assert_eq!(check(&home.store()), 1);
     let (sent, wanted) = (registry.sent(), registry.size() * (arrived + 1));
     println!("{interrupted} of {KILLS} in mid-transfer, {arrived} models arrived; {sent} bytes sent for {wanted}");

@@ -2,7 +2,7 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, TcpListener, TcpStream};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -10,7 +10,8 @@ use hanzod::store::{Descriptor, Manifest, MediaType, Store};
 use hanzod::types::ModelName;
 use serde_json::Value;
 
-use super::harness::{Home, Server, bad, good, tiny, wait_until};
+use super::harness::{Home, Server, bad, good, tiny};
+use crate::registry::Registry;
 
 fn digest(home: &Home, model: &str) -> String {
     let list: Value = serde_json::from_str(&home.good(&["list", "--json"])).unwrap();
@@ -155,30 +156,11 @@ fn a_real_registry_mirrors_ours() {
     let (source, client) = (Home::new(), Home::new());
     source.create("tiny", "tiny-q4_k_m.gguf");
     let serving = registry(&source, &[("HANZOD_REGISTRY", "on")]);
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let config = source.path().join("mirror.yml");
-    let text = format!(
-        "version: 0.1\nlog:\n  level: error\nstorage:\n  filesystem:\n    rootdirectory: {}\nhttp:\n  addr: 127.0.0.1:{port}\n\
-         proxy:\n  remoteurl: {}\n",
-        source.path().join("mirror").display(),
-        serving.urls[0]
-    );
-    std::fs::write(&config, text).unwrap();
-    let mut command = Command::new("docker-registry");
-    command.arg("serve").arg(&config).stdout(Stdio::null()).stderr(Stdio::null());
-    let mut mirror = match command.spawn() {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            println!("skipped: `docker-registry` is not installed (script/test installs it)");
-            return;
-        }
-        child => child.unwrap(),
-    };
-    wait_until("the mirror listens", || TcpStream::connect(("127.0.0.1", port)).is_ok());
-    let name = format!("127.0.0.1:{port}/library/tiny:latest");
-    let pulled = client.run(&["pull", &name]);
-    mirror.kill().ok();
-    mirror.wait().ok();
-    good(pulled);
+    let more = format!("proxy:\n  remoteurl: {}\n", serving.urls[0]);
+    let Some(mirror) = Registry::start_with(source.path(), &more) else { return };
+    let name = format!("{}/library/tiny:latest", mirror.address);
+    client.good(&["pull", &name]);
+    drop(mirror);
     assert_eq!(digest(&client, &name), digest(&source, "tiny:latest"));
     client.good(&["verify"]);
 }

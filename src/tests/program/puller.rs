@@ -12,7 +12,8 @@ use hanzod::types::ModelName;
 const TOLD: &str = "TEST_PULL";
 pub const RANGE: u64 = 32 << 10;
 pub const STREAMS: usize = 4;
-pub const STALL: Duration = Duration::from_millis(300);
+/// Longer than a busy machine takes for a piece.
+pub const STALL: Duration = Duration::from_secs(2);
 
 pub fn settings(folder: &Path) -> PullSettings {
     PullSettings {

@@ -76,7 +76,11 @@ async fn f06_stalls_are_left_for_another_connection() {
         false => honest.serve(seen),
     })
     .await;
-    let bench = Bench::new();
+    let bench = Bench::with(|settings| {
+        settings.stall = Duration::from_millis(300);
+        // A busy machine may add some.
+        settings.retries = 100;
+    });
     bench.pull(&registry.name()).await.1.unwrap();
     bench.holds(&registry.name(), &content);
 
@@ -147,7 +151,7 @@ async fn the_tail_is_shared() {
     let start = Instant::now();
     bench.pull(&registry.name()).await.1.unwrap();
     bench.holds(&registry.name(), &content);
-    assert!(start.elapsed() < Duration::from_secs(8), "alone it would be 16 s: {:?}", start.elapsed());
+    assert!(start.elapsed() < Duration::from_secs(12), "alone it would be 16 s: {:?}", start.elapsed());
     let starts = |seen: &Seen| seen.range().filter(|(first, _)| first % RANGE as usize != 0);
     let halves: Vec<_> = registry.blobs_seen().iter().filter_map(starts).collect();
     assert!(!halves.is_empty() && halves.iter().all(|(first, _)| *first < RANGE as usize), "{halves:?}");
