@@ -19,6 +19,11 @@ impl Pins {
     fn lock(&self) -> MutexGuard<'_, HashMap<Digest, usize>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    fn pin(&self, digest: Digest) -> Pin {
+        *self.lock().entry(digest).or_insert(0) += 1;
+        Pin { digest, pins: self.clone() }
+    }
 }
 
 /// Keeps a blob from being collected while it lives.
@@ -26,6 +31,19 @@ impl Pins {
 pub struct Pin {
     digest: Digest,
     pins: Pins,
+}
+
+impl Pin {
+    /// Of the blob that it keeps.
+    pub fn digest(&self) -> Digest {
+        self.digest
+    }
+}
+
+impl Clone for Pin {
+    fn clone(&self) -> Self {
+        self.pins.pin(self.digest)
+    }
 }
 
 impl Drop for Pin {
@@ -60,8 +78,7 @@ impl Store {
 
     /// Keeps `digest` from being collected, whether it is there yet or not, as long as the pin lives.
     pub fn pin(&self, digest: Digest) -> Pin {
-        *self.inner.pins.lock().entry(digest).or_insert(0) += 1;
-        Pin { digest, pins: self.inner.pins.clone() }
+        self.inner.pins.pin(digest)
     }
 
     pub(super) fn is_pinned(&self, digest: &Digest) -> bool {

@@ -18,8 +18,7 @@ use super::journal::{self, Journal};
 use super::rate::Rate;
 use super::spans::Spans;
 use super::{Proof, Remote, Wanted, blocking};
-use crate::store::{Partial, Store, StoreError};
-use crate::types::Digest;
+use crate::store::{Partial, Pin, Store, StoreError};
 
 /// Between two looks at a partial that another process holds.
 const LOCK_POLL: Duration = Duration::from_millis(100);
@@ -31,13 +30,13 @@ pub(super) async fn run(
     remote: Arc<dyn Remote>,
     completed: Arc<AtomicU64>,
     rates: [Arc<Rate>; 2],
-) -> Result<Digest, PullError> {
+) -> Result<Pin, PullError> {
     let size = wanted.size;
     let mut anew = false;
     loop {
         let Some(partial) = lock(&store, wanted).await? else {
             completed.store(size, Ordering::Relaxed);
-            return Ok(wanted.key);
+            return Ok(store.pin(wanted.key));
         };
         let mut scrap = Scrap::of(&partial, wanted.proof);
         let (partial, file, journal, spans) = blocking(move || resume(partial, size)).await??;
@@ -66,6 +65,8 @@ pub(super) async fn run(
         };
         scrap.0 = None;
         drop(job);
+        // Before it has its name: then nobody removes it before those who wait for it know what it is.
+        let pin = store.pin(actual.sha256);
         match blocking(move || commit(partial, wanted.proof, &actual)).await? {
             // What an earlier process left may be what was wrong, or one answer of a server, or one server of several.
             Err(error @ (PullError::DigestMismatch { .. } | PullError::GitMismatch { .. })) if resumed || !anew => {
@@ -73,7 +74,7 @@ pub(super) async fn run(
                 anew |= !resumed;
                 remote.distrust();
             }
-            ended => return ended.map(|()| actual.sha256),
+            ended => return ended.map(|()| pin),
         }
     }
 }
