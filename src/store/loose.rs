@@ -72,8 +72,9 @@ impl Store {
             }
         }
         let mut found: Vec<Loose> = found.into_values().collect();
+        let pinned = self.pinned();
         for loose in &mut found {
-            let pinned = loose.digest.is_some_and(|digest| self.is_pinned(&digest));
+            let pinned = loose.digest.is_some_and(|digest| pinned.contains(&digest));
             loose.held = pinned || loose.digest.is_some_and(|digest| is_locked(self.layout(), &digest));
         }
         found.sort_by_key(|loose| (loose.kind, std::cmp::Reverse(loose.size)));
