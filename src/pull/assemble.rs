@@ -254,10 +254,16 @@ impl Puller {
     }
 
     /// Takes in a file that is on this machine, and says whether something else stood in its place. A cache that cannot be
-    /// read is none.
-    async fn take_in(&self, file: &RemoteFile) -> Result<(Option<Pin>, bool), PullError> {
-        let (store, places, wanted) = (self.store().clone(), file.places.clone(), file.wanted);
+    /// read is none. Of several who want one content, the first takes it in.
+    pub(super) async fn take_in(&self, file: &RemoteFile) -> Result<(Option<Pin>, bool), PullError> {
+        let (puller, places, wanted) = (self.clone(), file.places.clone(), file.wanted);
         blocking(move || {
+            let store = puller.store();
+            let _turn = puller.inner.taking.take(wanted.key);
+            let known = wanted.known().map(|digest| store.pin(digest));
+            if let Some(pin) = known.filter(|pin| is_there(store, pin, wanted.size)) {
+                return (Some(pin), false);
+            }
             let (mut wrong, mut looked) = (false, Vec::new());
             for place in places {
                 // A link may lead to what was looked at.
@@ -266,7 +272,7 @@ impl Puller {
                     continue;
                 }
                 looked.push(real);
-                match hub_cache::take_in(&store, &place, &wanted) {
+                match hub_cache::take_in(store, &place, &wanted) {
                     Ok(Found::Taken(content)) => return (Some(content), wrong),
                     Ok(Found::Absent) => {}
                     Ok(Found::Wrong) => {
@@ -293,8 +299,7 @@ fn there(store: &Store, name: &ModelName, wanted: Vec<(String, Wanted)>) -> Hash
     };
     let find = |(path, wanted): (String, Wanted)| {
         let pin = match wanted.proof {
-            Proof::Sha256 => Some(store.pin(wanted.key))
-                .filter(|pin| store.blobs().settle(&pin.digest(), Some(wanted.size)).is_ok_and(|there| there)),
+            Proof::Sha256 => Some(store.pin(wanted.key)).filter(|pin| is_there(store, pin, wanted.size)),
             Proof::Git(hash) => of_former(&path, &wanted, hash),
             Proof::Nothing { .. } => None,
         }?;
@@ -302,6 +307,11 @@ fn there(store: &Store, name: &ModelName, wanted: Vec<(String, Wanted)>) -> Hash
         Some((path, pin))
     };
     wanted.into_iter().filter_map(find).collect()
+}
+
+/// Whether what is pinned need not be brought.
+fn is_there(store: &Store, pin: &Pin, size: u64) -> bool {
+    store.blobs().settle(&pin.digest(), Some(size)).is_ok_and(|there| there)
 }
 
 fn has_git_hash(store: &Store, digest: &Digest, size: u64, hash: GitHash) -> Result<bool, StoreError> {

@@ -35,6 +35,7 @@ mod stamp;
 mod tags;
 #[cfg(test)]
 pub(crate) mod testing;
+mod turns;
 mod verify;
 mod view;
 
@@ -55,6 +56,7 @@ pub use tags::{Tag, Tags};
 pub use verify::{Finding, Verified, VerifyStep};
 
 pub(crate) use messages::to_bytes as message_layer;
+pub(crate) use turns::Turns;
 pub(crate) use view::is_clean_path;
 
 use std::path::{Path, PathBuf};

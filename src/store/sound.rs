@@ -14,7 +14,7 @@ use rustix::io::Errno;
 use sha2::{Digest as _, Sha256};
 
 use super::stamp::Stamp;
-use super::{Blobs, Layout, StoreError, layout};
+use super::{Blobs, Layout, StoreError, Turns, layout};
 use crate::types::Digest;
 
 /// Bytes that are read in one go.
@@ -28,10 +28,10 @@ type Seen = (Stamp, Option<String>);
 pub(super) struct Found {
     /// A std mutex: held for single map operations.
     seen: Arc<Mutex<HashMap<Digest, Seen>>>,
-    /// Held while a blob is read on behalf of a request, so that many requests for it read it once.
-    reading: Arc<Mutex<()>>,
-    /// Held while a file from elsewhere is read.
-    pub(super) adopting: Arc<Mutex<()>>,
+    /// Blobs that are read on behalf of a request, so that many requests for one read it once.
+    reading: Turns<Digest>,
+    /// Files from elsewhere that are read, by device and number.
+    pub(super) adopting: Turns<(u64, u64)>,
 }
 
 impl Found {
@@ -85,7 +85,7 @@ impl Blobs {
         match self.recorded(digest) {
             Some(then) if then == stamp => self.found().put(*digest, stamp, None),
             Some(_) => {
-                let _one = self.found().reading.lock().unwrap_or_else(PoisonError::into_inner);
+                let _turn = self.found().reading.take(*digest);
                 if let Some(known) = known() {
                     return known;
                 }

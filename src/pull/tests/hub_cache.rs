@@ -9,6 +9,7 @@ use axum::body::Bytes;
 use futures_util::StreamExt as _;
 use serde_json::json;
 
+use super::super::assemble::{Origin, RemoteFile};
 use super::super::hub_cache::{Found, HubCache, Share, SharedFile, take_in};
 use super::super::repository::Repository;
 use super::super::transfer::{GitHash, Wanted};
@@ -339,4 +340,18 @@ async fn what_came_stays_when_the_name_cannot_be_written() {
     fs::remove_file(&folder).unwrap();
     pull(&bench, "Org/Repo").await.unwrap();
     assert_eq!(of_lfs(&hub), before);
+}
+
+#[tokio::test]
+async fn what_one_pull_has_taken_in_the_next_in_line_does_not_read_again() {
+    let bench = bench("http://127.0.0.1:1", Path::new("/nowhere"), true);
+    let path = bench.folder.path().join("file");
+    fs::write(&path, b"content").unwrap();
+    let wanted = Wanted::digest(Digest::of(b"content"), 7);
+    let origin = Origin::Cache { folder: PathBuf::new(), why: String::new() };
+    let file = RemoteFile::new("file", wanted, origin).or_at(vec![path.clone()]);
+    assert!(bench.puller.take_in(&file).await.unwrap().0.is_some());
+    fs::remove_file(&path).unwrap();
+    let (taken, wrong) = bench.puller.take_in(&file).await.unwrap();
+    assert!(taken.is_some_and(|pin| pin.digest() == wanted.key) && !wrong);
 }
