@@ -75,11 +75,20 @@ impl Store {
     /// # Errors
     /// A file that cannot be removed; all others are, all the same.
     pub fn remove_unused(&self, digests: impl IntoIterator<Item = Digest>) -> Result<usize, StoreError> {
+        self.remove_unused_if(digests, |_| true)
+    }
+
+    /// As [`Store::remove_unused`], of those that may go at the moment when they would.
+    pub(super) fn remove_unused_if(
+        &self,
+        digests: impl IntoIterator<Item = Digest>,
+        may_go: impl Fn(&Digest) -> bool,
+    ) -> Result<usize, StoreError> {
         let _alone = self.alone();
         let Some(used) = self.referenced() else { return Ok(0) };
         let unused: HashSet<Digest> = digests.into_iter().collect();
         let (mut removed, mut failed) = (0, None);
-        for digest in unused.difference(&used) {
+        for digest in unused.difference(&used).filter(|digest| may_go(digest)) {
             match self.remove_unpinned(digest) {
                 Ok(gone) => removed += usize::from(gone),
                 Err(error) => failed = failed.or(Some(error)),

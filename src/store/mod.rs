@@ -28,6 +28,7 @@ pub mod modelfile;
 #[cfg(test)]
 mod names_tests;
 mod naming;
+mod partial;
 mod pins;
 mod prune;
 mod sound;
@@ -40,7 +41,7 @@ mod verify;
 mod view;
 
 pub use adopt::{Adopted, Taken};
-pub use blobs::{Blobs, Ingest, IngestFile, Partial};
+pub use blobs::{Blobs, Ingest, IngestFile};
 pub use config::ModelConfig;
 pub use details::{Capability, ModelDetails};
 pub use df::{ModelUsage, Usage};
@@ -50,6 +51,7 @@ pub use link::{Shared, share};
 pub use loose::{Loose, LooseKind};
 pub use manifest::{Descriptor, Manifest, MediaType};
 pub use model::{Model, ModelFormat};
+pub use partial::Partial;
 pub use pins::Pin;
 pub use prune::{PruneRules, Pruned};
 pub use tags::{Tag, Tags};

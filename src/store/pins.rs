@@ -8,7 +8,7 @@
 use std::collections::{HashMap, HashSet};
 use std::fs::{self, Permissions};
 use std::io::{self, Read as _};
-use std::os::unix::fs::{FileExt as _, MetadataExt as _, PermissionsExt as _};
+use std::os::unix::fs::{FileExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -16,8 +16,8 @@ use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 use tempfile::NamedTempFile;
 
-use super::layout;
 use super::loose::entries;
+use super::{layout, link};
 use crate::types::Digest;
 
 /// Bytes of a slot: the digits of a digest and the end of a line.
@@ -149,7 +149,7 @@ fn locked_file(folder: &Path) -> io::Result<NamedTempFile> {
             Err(error) => return Err(error.into()),
         }
         let ours = file.as_file().metadata()?;
-        if fs::metadata(file.path()).is_ok_and(|named| (named.dev(), named.ino()) == (ours.dev(), ours.ino())) {
+        if fs::metadata(file.path()).is_ok_and(|named| link::is_same(&named, &ours)) {
             return Ok(file);
         }
     }

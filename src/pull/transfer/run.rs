@@ -1,15 +1,12 @@
 //! The course of one transfer: lock, resume, fetch and hash, commit; and all of it once more when what came was wrong.
 
 use std::fs::File;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures_util::future::try_join3;
-use rustix::fs::{FlockOperation, flock};
-use rustix::io::Errno;
 
 use super::super::{PullError, PullSettings};
 use super::fetch::fetch;
@@ -119,19 +116,7 @@ async fn lock(store: &Store, wanted: Wanted) -> Result<Option<Partial>, PullErro
     }
     let look = move |store: Store| {
         let partial = store.blobs().partial(&wanted.key)?;
-        let failed = |error: std::io::Error| StoreError::io("lock", partial.path())(error);
-        match flock(partial.file(), FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => {}
-            Err(Errno::WOULDBLOCK) => return Ok(Found::Busy),
-            Err(Errno::NOLCK | Errno::OPNOTSUPP) => {
-                tracing::warn!("the store's file system has no locks: only one process may pull into it");
-            }
-            Err(error) => return Err(failed(error.into())),
-        }
-        // Whoever held the lock may have renamed or removed the file since we opened it.
-        let ours = partial.file().metadata().map_err(failed)?;
-        let named = std::fs::metadata(partial.path()).ok();
-        if named.is_none_or(|named| (named.dev(), named.ino()) != (ours.dev(), ours.ino())) {
+        if !partial.lock()? {
             return Ok(Found::Busy);
         }
         if let Some(digest) = wanted.known()
