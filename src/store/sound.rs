@@ -200,6 +200,11 @@ impl Blobs {
         if judged.is_some() && self.stamp_of(digest).as_ref() != judged {
             return Ok(false);
         }
+        self.move_aside(digest, judged)
+    }
+
+    /// Moves it, and back again when it was another one by then.
+    pub(super) fn move_aside(&self, digest: &Digest, judged: Option<&Stamp>) -> Result<bool, StoreError> {
         let (path, folder) = (self.layout().blob(digest), self.layout().damaged());
         fs::create_dir_all(&folder).map_err(StoreError::io("make", &folder))?;
         let mut names = (0..).map(|number| folder.join(format!("{}.{number}", digest.hex())));
@@ -207,6 +212,17 @@ impl Blobs {
         match fs::rename(&path, &aside) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
             moved => moved.map_err(StoreError::io("move", &path))?,
+        }
+        let moved = fs::symlink_metadata(&aside).ok().filter(Metadata::is_file);
+        let other = moved.and_then(|seen| Stamp::of(&seen).ok()).filter(|now| judged.is_some_and(|then| then != now));
+        if other.is_some() {
+            // Not over one that has come meanwhile, which is as good.
+            match fs::hard_link(&aside, &path) {
+                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => fs::rename(&aside, &path),
+                _ => fs::remove_file(&aside),
+            }
+            .map_err(StoreError::io("move back", &path))?;
+            return Ok(false);
         }
         fs::remove_file(self.layout().stamp(digest)).ok();
         tracing::warn!(blob.digest = %digest, to = %aside.display(), "a damaged blob was moved out of the way");
