@@ -74,17 +74,23 @@ impl Partial {
     /// Makes content visible whose digest nobody knew when it was begun: the one it was begun under stood for it.
     ///
     /// # Errors
-    /// A file that cannot be synced or renamed.
+    /// A file that cannot be synced, which goes; or that cannot be renamed, which stays for the next try.
     pub fn commit_as(self, actual: &Digest) -> Result<(), StoreError> {
         let journal = self.journal();
         let Self { file, path, blobs, .. } = self;
-        let published = blobs.publish(&file, actual, None, |target| fs::rename(&path, target));
-        if published.is_err() {
+        let mut synced = false;
+        let published = blobs.publish(&file, actual, None, |target| {
+            synced = true;
+            fs::rename(&path, target)
+        });
+        if published.is_err() && !synced {
             fs::remove_file(&path).ok();
         }
         // Last: until the content has its name, the journal is what a later process goes on with. A journal without a
         // file tells of nothing.
-        fs::remove_file(journal).ok();
+        if fs::symlink_metadata(&path).is_err() {
+            fs::remove_file(journal).ok();
+        }
         published
     }
 
@@ -141,5 +147,22 @@ mod tests {
         partial.commit(digest).unwrap();
         assert_eq!(blobs.size(&digest), Some(5));
         assert_eq!(fs::read_dir(blobs.layout().partials()).unwrap().count(), 0, "nothing is left beside it");
+    }
+
+    #[test]
+    fn what_cannot_get_its_name_is_not_fetched_again() {
+        let (_folder, store) = testing::store();
+        let digest = Digest::of(b"hello");
+        let partial = store.blobs().partial(&digest).unwrap();
+        partial.file().write_all(b"hello").unwrap();
+        fs::write(partial.journal(), b"all of it").unwrap();
+        let path = store.blobs().path(&digest);
+        fs::create_dir_all(path.join("x")).unwrap();
+        assert!(matches!(partial.commit(digest), Err(StoreError::Io { what: "rename to", .. })));
+        let partial = store.blobs().partial(&digest).unwrap();
+        assert_eq!((fs::read(partial.path()).unwrap(), partial.journal().exists()), (b"hello".to_vec(), true));
+        fs::remove_dir_all(&path).unwrap();
+        partial.commit(digest).unwrap();
+        assert_eq!(fs::read_dir(store.layout().partials()).unwrap().count(), 0);
     }
 }
