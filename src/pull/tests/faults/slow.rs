@@ -76,9 +76,7 @@ async fn f06_stalls_are_left_for_another_connection() {
         false => honest.serve(seen),
     })
     .await;
-    let bench = Bench::new();
-    bench.pull(&registry.name()).await.1.unwrap();
-    bench.holds(&registry.name(), &content);
+    Bench::that_brings(&registry.name(), &content).await;
 
     let honest = content.clone();
     let registry = Registry::new(move |seen| match seen.is_blob() {
@@ -105,8 +103,7 @@ async fn f07_a_drip_on_one_of_four_connections() {
     .await;
     let bench = Bench::with(usual);
     let start = Instant::now();
-    bench.pull(&registry.name()).await.1.unwrap();
-    bench.holds(&registry.name(), &content);
+    bench.brings(&registry.name(), &content).await;
     assert!(start.elapsed() < Duration::from_secs(60), "{:?}", start.elapsed());
     assert!(asked(&registry.blobs_seen()) < 2 * LARGE);
 }
@@ -128,8 +125,7 @@ async fn f07_a_drip_counts_as_a_stall() {
     })
     .await;
     let bench = Bench::with(|settings| settings.slow_window = Duration::from_millis(200));
-    bench.pull(&registry.name()).await.1.unwrap();
-    bench.holds(&registry.name(), &content);
+    bench.brings(&registry.name(), &content).await;
 }
 
 #[tokio::test]
@@ -145,8 +141,7 @@ async fn the_tail_is_shared() {
     .await;
     let bench = Bench::with(usual);
     let start = Instant::now();
-    bench.pull(&registry.name()).await.1.unwrap();
-    bench.holds(&registry.name(), &content);
+    bench.brings(&registry.name(), &content).await;
     assert!(start.elapsed() < Duration::from_secs(8), "alone it would be 16 s: {:?}", start.elapsed());
     let starts = |seen: &Seen| seen.range().filter(|(first, _)| first % RANGE as usize != 0);
     let halves: Vec<_> = registry.blobs_seen().iter().filter_map(starts).collect();
@@ -176,8 +171,7 @@ async fn the_first_of_two_ends_the_other() {
             settings.half = RANGE;
         });
         let start = Instant::now();
-        bench.pull(&registry.name()).await.1.unwrap();
-        bench.holds(&registry.name(), &content);
+        bench.brings(&registry.name(), &content).await;
         assert!(start.elapsed() < Duration::from_secs(10), "{wakes}: {:?}", start.elapsed());
         assert!(asked(&registry.blobs_seen()) <= 4 * RANGE as usize);
     }
@@ -201,8 +195,7 @@ async fn f13_busy_servers_are_given_the_time_they_ask_for() {
         .await;
         let bench = Bench::with(usual);
         let start = Instant::now();
-        bench.pull(&registry.name()).await.1.unwrap();
-        bench.holds(&registry.name(), &content);
+        bench.brings(&registry.name(), &content).await;
         assert!(start.elapsed() >= Duration::from_secs(least), "{status}: {:?}", start.elapsed());
     }
 }
