@@ -49,9 +49,9 @@ use std::time::Duration;
 
 use futures_util::{Stream, StreamExt as _};
 
-use crate::store::Store;
+use crate::store::{Store, Turns};
 use crate::types::name::DEFAULT_HOST;
-use crate::types::{ByteRate, HostList, ModelName};
+use crate::types::{ByteRate, Digest, HostList, ModelName};
 
 /// The version of Ollama that registries are told we keep up with: they gate models on it.
 const OLLAMA_VERSION: &str = "0.33.0";
@@ -170,6 +170,8 @@ struct Inner {
     settings: Arc<PullSettings>,
     transfers: transfer::Transfers,
     auth: auth::SharedAuth,
+    /// Files that are taken in from this machine, by what names their content.
+    taking: Turns<Digest>,
     /// Made when it is first needed: a machine without certificates can still serve what it has.
     http: OnceLock<Arc<http::Http>>,
 }
@@ -181,6 +183,7 @@ impl Puller {
             inner: Arc::new(Inner {
                 transfers: transfer::Transfers::new(store.clone(), settings.clone()),
                 auth: Arc::new(auth::Auth::new(&settings)),
+                taking: Turns::default(),
                 http: OnceLock::new(),
                 store,
                 settings,

@@ -8,7 +8,6 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
-use std::sync::PoisonError;
 use std::time::SystemTime;
 
 use rustix::fs::OFlags;
@@ -60,10 +59,10 @@ impl Blobs {
     /// meanwhile.
     pub fn adopt(&self, source: &Path, copy: bool, hear: &mut Hear<'_>) -> Result<Adopted, StoreError> {
         let source = fs::canonicalize(source).map_err(StoreError::io("find", source))?;
-        // Of two that take the same file, each would see the other's new time on it.
-        let _one = self.found().adopting.lock().unwrap_or_else(PoisonError::into_inner);
         let original = open(&source)?;
         let seen = original.metadata().map_err(StoreError::io("look at", &source))?;
+        // Of two that take the same file, each would see the other's new time on it.
+        let _turn = self.found().adopting.take((seen.dev(), seen.ino()));
         let folder = self.layout().blobs();
         let (path, taken) = match link::clone_in(&original, &folder) {
             Ok(clone) => (clone.into_temp_path(), Taken::Cloned),
@@ -274,6 +273,21 @@ mod tests {
             }
         });
         assert_eq!(fs::read_dir(store.layout().blobs()).unwrap().count(), 0, "nothing is left behind");
+    }
+
+    #[test]
+    fn nobody_waits_for_another_file_to_be_read() {
+        let (folder, store) = testing::store();
+        let [one, other] = ["one", "other"].map(|name| folder.path().join(name));
+        fs::write(&one, b"content").unwrap();
+        fs::write(&other, b"another").unwrap();
+        let mut meanwhile = None;
+        let adopted = store.blobs().adopt(&one, false, &mut |_| {
+            meanwhile = take(&store, &other, false).ok();
+            true
+        });
+        assert_eq!(meanwhile.unwrap().0, Digest::of(b"another"));
+        assert_eq!(adopted.unwrap().digest, Digest::of(b"content"));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Content by its digest: what is there, and how more comes in.
 
-use std::fs::{self, File, OpenOptions, Permissions};
+use std::fs::{self, File, Permissions};
 use std::io::{self, Read as _, Write};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ use std::time::SystemTime;
 use sha2::{Digest as _, Sha256};
 use tempfile::{NamedTempFile, TempPath};
 
-use super::layout::{make_folder, sync_folder};
+use super::layout::sync_folder;
 use super::sound::{Found, damaged};
 use super::stamp::Stamp;
 use super::{Layout, StoreError};
@@ -18,8 +18,6 @@ use crate::types::Digest;
 
 /// Committed content is never written again.
 pub(super) const READ_ONLY: u32 = 0o444;
-/// A download under way is its owner's alone.
-const WRITABLE: u32 = 0o600;
 
 #[derive(Clone, Debug)]
 pub struct Blobs {
@@ -120,25 +118,6 @@ impl Blobs {
         let path = ingest.file.path().to_owned();
         ingest.write_all(content).map_err(StoreError::io("write", &path))?;
         ingest.commit(Some(&digest)).map(|(digest, _)| digest)
-    }
-
-    /// Opens (or goes on with) a download of `digest`. The file is the caller's to fill in any order.
-    ///
-    /// # Errors
-    /// When it cannot be made.
-    pub fn partial(&self, digest: &Digest) -> Result<Partial, StoreError> {
-        let folder = self.layout.partials();
-        make_folder(&folder).map_err(StoreError::io("make", &folder))?;
-        let path = self.layout.partial(digest);
-        let open = || OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
-        let file = open().or_else(|error| match error.kind() {
-            // Its process ended between the two last steps of a commit, when it was read-only already.
-            io::ErrorKind::PermissionDenied => {
-                fs::set_permissions(&path, Permissions::from_mode(WRITABLE)).and_then(|()| open())
-            }
-            _ => Err(error),
-        });
-        Ok(Partial { file: file.map_err(StoreError::io("open", &path))?, path, digest: *digest, blobs: self.clone() })
     }
 
     /// Marks a blob as used now, so that Ollama's sweep of old unreferenced files leaves it.
@@ -267,66 +246,6 @@ impl IngestFile {
     }
 }
 
-/// A download under way, found again after a restart. It stays when it is dropped.
-#[derive(Debug)]
-pub struct Partial {
-    file: File,
-    path: PathBuf,
-    digest: Digest,
-    blobs: Blobs,
-}
-
-impl Partial {
-    pub fn file(&self) -> &File {
-        &self.file
-    }
-
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
-    /// Where a note of what has come so far may stand. It goes when the download ends.
-    pub fn journal(&self) -> PathBuf {
-        self.path.with_extension("journal")
-    }
-
-    /// Makes the content visible. `actual` is what the caller's hashing of all of it gave.
-    ///
-    /// # Errors
-    /// [`StoreError::DigestMismatch`], after which the file is gone; a file that cannot be synced or renamed.
-    pub fn commit(self, actual: Digest) -> Result<(), StoreError> {
-        if actual != self.digest {
-            let expected = self.digest;
-            self.discard();
-            return Err(StoreError::DigestMismatch { expected, actual });
-        }
-        self.commit_as(&actual)
-    }
-
-    /// Makes content visible whose digest nobody knew when it was begun: the one it was begun under stood for it.
-    ///
-    /// # Errors
-    /// A file that cannot be synced or renamed.
-    pub fn commit_as(self, actual: &Digest) -> Result<(), StoreError> {
-        let journal = self.journal();
-        let Self { file, path, blobs, .. } = self;
-        let published = blobs.publish(&file, actual, None, |target| fs::rename(&path, target));
-        if published.is_err() {
-            fs::remove_file(&path).ok();
-        }
-        // Last: until the content has its name, the journal is what a later process goes on with. A journal without a
-        // file tells of nothing.
-        fs::remove_file(journal).ok();
-        published
-    }
-
-    /// Throws away what was fetched.
-    pub fn discard(self) {
-        fs::remove_file(self.journal()).ok();
-        fs::remove_file(&self.path).ok();
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -351,24 +270,6 @@ mod tests {
         assert_eq!((blobs.size(&digest), blobs.read(&digest, 5).unwrap().as_slice()), (Some(5), &b"hello"[..]));
         assert!(blobs.read(&digest, 4).is_err());
         assert_eq!(fs::metadata(blobs.path(&digest)).unwrap().permissions().mode() & 0o777, READ_ONLY);
-    }
-
-    #[test]
-    fn a_partial_is_found_again_and_committed() {
-        let (_folder, blobs) = blobs();
-        let digest = Digest::of(b"hello");
-        blobs.partial(&digest).unwrap().file().write_all(b"hel").unwrap();
-        let partial = blobs.partial(&digest).unwrap();
-        assert_eq!(partial.file().metadata().unwrap().len(), 3);
-        assert_eq!(blobs.size(&digest), None);
-        fs::write(partial.path(), b"hello").unwrap();
-        fs::write(partial.journal(), b"all of it").unwrap();
-        // A process that ended just before the rename had made it read-only, and the next one opens it all the same.
-        fs::set_permissions(partial.path(), Permissions::from_mode(READ_ONLY)).unwrap();
-        let partial = blobs.partial(&digest).unwrap();
-        partial.commit(digest).unwrap();
-        assert_eq!(blobs.size(&digest), Some(5));
-        assert_eq!(fs::read_dir(blobs.layout.partials()).unwrap().count(), 0, "nothing is left beside it");
     }
 
     #[test]

@@ -1,44 +1,14 @@
 //! Removing what no name uses any more, and nothing that is about to be used.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::fs::File;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{MutexGuard, PoisonError};
 
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::retry_on_intr;
 
-use super::{Store, StoreError};
+use super::{Pin, Store, StoreError};
 use crate::types::Digest;
-
-/// Digests that are in use though no manifest names them yet, counted.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Pins(Arc<Mutex<HashMap<Digest, usize>>>);
-
-impl Pins {
-    /// A std mutex: held for single map operations.
-    fn lock(&self) -> MutexGuard<'_, HashMap<Digest, usize>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Keeps a blob from being collected while it lives.
-#[derive(Debug)]
-pub struct Pin {
-    digest: Digest,
-    pins: Pins,
-}
-
-impl Drop for Pin {
-    fn drop(&mut self) {
-        let mut pins = self.pins.lock();
-        if let Some(count) = pins.get_mut(&self.digest) {
-            *count -= 1;
-            if *count == 0 {
-                pins.remove(&self.digest);
-            }
-        }
-    }
-}
 
 /// Held by who writes a name, or looks which blobs no name uses and removes them: no name comes between that look and the
 /// removal, from here or from another process.
@@ -60,12 +30,12 @@ impl Store {
 
     /// Keeps `digest` from being collected, whether it is there yet or not, as long as the pin lives.
     pub fn pin(&self, digest: Digest) -> Pin {
-        *self.inner.pins.lock().entry(digest).or_insert(0) += 1;
-        Pin { digest, pins: self.inner.pins.clone() }
+        self.inner.pins.pin(digest)
     }
 
-    pub(super) fn is_pinned(&self, digest: &Digest) -> bool {
-        self.inner.pins.lock().contains_key(digest)
+    /// What is pinned now, by whomever.
+    pub(super) fn pinned(&self) -> HashSet<Digest> {
+        self.inner.pins.lock().all()
     }
 
     /// Every digest that a readable manifest names. `None` when a manifest cannot be read: then nobody knows.
@@ -90,10 +60,10 @@ impl Store {
         Some(used)
     }
 
-    /// Removes a blob that no pin holds. Nobody can pin it meanwhile: who pins first and looks then sees it gone.
+    /// Removes a blob that no pin holds. Nobody here can pin it meanwhile: who pins first and looks then sees it gone.
     pub(super) fn remove_unpinned(&self, digest: &Digest) -> Result<bool, StoreError> {
         let pins = self.inner.pins.lock();
-        let goes = !pins.contains_key(digest) && self.blobs().is_own(digest);
+        let goes = !pins.all().contains(digest) && self.blobs().is_own(digest);
         if goes {
             self.blobs().remove(digest)?;
         }
@@ -105,11 +75,20 @@ impl Store {
     /// # Errors
     /// A file that cannot be removed; all others are, all the same.
     pub fn remove_unused(&self, digests: impl IntoIterator<Item = Digest>) -> Result<usize, StoreError> {
+        self.remove_unused_if(digests, |_| true)
+    }
+
+    /// As [`Store::remove_unused`], of those that may go at the moment when they would.
+    pub(super) fn remove_unused_if(
+        &self,
+        digests: impl IntoIterator<Item = Digest>,
+        may_go: impl Fn(&Digest) -> bool,
+    ) -> Result<usize, StoreError> {
         let _alone = self.alone();
         let Some(used) = self.referenced() else { return Ok(0) };
         let unused: HashSet<Digest> = digests.into_iter().collect();
         let (mut removed, mut failed) = (0, None);
-        for digest in unused.difference(&used) {
+        for digest in unused.difference(&used).filter(|digest| may_go(digest)) {
             match self.remove_unpinned(digest) {
                 Ok(gone) => removed += usize::from(gone),
                 Err(error) => failed = failed.or(Some(error)),

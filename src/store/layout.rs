@@ -2,8 +2,8 @@
 //!
 //! `blobs/sha256-<hex>` and `manifests/<host>/<namespace>/<model>/<tag>` are Ollama's; `hanzod/` is ours and Ollama never
 //! looks into it: downloads under way (`partial/`), folders of links for engines that want files by name (`views/`), what
-//! blobs' files were like when they were last found right (`stamps/`), blobs that were not (`damaged/`), and what models made of
-//! long prompts (`prompts/`).
+//! blobs' files were like when they were last found right (`stamps/`), blobs that were not (`damaged/`), what models made of
+//! long prompts (`prompts/`), and which blobs running processes need (`pins/`).
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -81,6 +81,11 @@ impl Layout {
     /// What engines save of prompts, in files of their own.
     pub fn prompts(&self) -> PathBuf {
         self.root.join("hanzod").join("prompts")
+    }
+
+    /// A file of each process that needs blobs which no manifest names yet.
+    pub fn pins(&self) -> PathBuf {
+        self.root.join("hanzod").join("pins")
     }
 
     /// Makes the folders, and gives blobs of Ollama's first versions (`sha256:<hex>`) the names of today.

@@ -2,7 +2,7 @@
 //! blobs that were found damaged, and saved prompts.
 
 use std::collections::BTreeMap;
-use std::fs;
+use std::fs::{self, Metadata};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
@@ -27,6 +27,19 @@ pub enum LooseKind {
     Prompt,
 }
 
+impl LooseKind {
+    /// From when on a file of this kind has been left alone.
+    fn modified(self, seen: &Metadata) -> SystemTime {
+        match self {
+            // Since it was moved: its content may be as old as it likes.
+            Self::Damaged => {
+                SystemTime::UNIX_EPOCH + Duration::from_secs(u64::try_from(seen.ctime()).unwrap_or_default())
+            }
+            _ => seen.modified().unwrap_or(SystemTime::UNIX_EPOCH),
+        }
+    }
+}
+
 /// What stands for itself: one file, or one and those beside it.
 #[derive(Clone, Debug)]
 pub struct Loose {
@@ -40,6 +53,16 @@ pub struct Loose {
     /// Somebody is at work with it.
     pub held: bool,
     pub(super) files: Vec<PathBuf>,
+}
+
+impl Loose {
+    /// Whether nothing has been written of it for so long. What has gone has been left alone.
+    pub(super) fn is_left(&self, age: Duration) -> bool {
+        self.files
+            .iter()
+            .filter_map(|path| fs::symlink_metadata(path).ok())
+            .all(|seen| SystemTime::now().duration_since(self.kind.modified(&seen)).is_ok_and(|past| past >= age))
+    }
 }
 
 impl Store {
@@ -72,8 +95,9 @@ impl Store {
             }
         }
         let mut found: Vec<Loose> = found.into_values().collect();
+        let pinned = self.pinned();
         for loose in &mut found {
-            let pinned = loose.digest.is_some_and(|digest| self.is_pinned(&digest));
+            let pinned = loose.digest.is_some_and(|digest| pinned.contains(&digest));
             loose.held = pinned || loose.digest.is_some_and(|digest| is_locked(self.layout(), &digest));
         }
         found.sort_by_key(|loose| (loose.kind, std::cmp::Reverse(loose.size)));
@@ -121,13 +145,7 @@ fn add(found: &mut Found, kind: LooseKind, digest: Option<Digest>, path: PathBuf
     // What stands beside a download goes by its name.
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let key = digest.map_or_else(|| name.clone().into_owned(), |digest| digest.hex());
-    let modified = match kind {
-        // Since it was moved: its content may be as old as it likes.
-        LooseKind::Damaged => {
-            SystemTime::UNIX_EPOCH + Duration::from_secs(u64::try_from(seen.ctime()).unwrap_or_default())
-        }
-        _ => seen.modified().unwrap_or(SystemTime::UNIX_EPOCH),
-    };
+    let modified = kind.modified(&seen);
     // Downloads have holes: what counts is the room they take.
     let size = match kind {
         LooseKind::Partial => seen.blocks().saturating_mul(512).min(seen.len()),

@@ -28,32 +28,37 @@ pub mod modelfile;
 #[cfg(test)]
 mod names_tests;
 mod naming;
+mod partial;
+mod pins;
 mod prune;
 mod sound;
 mod stamp;
 mod tags;
 #[cfg(test)]
 pub(crate) mod testing;
+mod turns;
 mod verify;
 mod view;
 
 pub use adopt::{Adopted, Taken};
-pub use blobs::{Blobs, Ingest, IngestFile, Partial};
+pub use blobs::{Blobs, Ingest, IngestFile};
 pub use config::ModelConfig;
 pub use details::{Capability, ModelDetails};
 pub use df::{ModelUsage, Usage};
 pub use error::StoreError;
-pub use gc::Pin;
 pub use layout::Layout;
 pub use link::{Shared, share};
 pub use loose::{Loose, LooseKind};
 pub use manifest::{Descriptor, Manifest, MediaType};
 pub use model::{Model, ModelFormat};
+pub use partial::Partial;
+pub use pins::Pin;
 pub use prune::{PruneRules, Pruned};
 pub use tags::{Tag, Tags};
 pub use verify::{Finding, Verified, VerifyStep};
 
 pub(crate) use messages::to_bytes as message_layer;
+pub(crate) use turns::Turns;
 pub(crate) use view::is_clean_path;
 
 use std::path::{Path, PathBuf};
@@ -72,7 +77,7 @@ struct Inner {
     layout: Layout,
     blobs: Blobs,
     tags: Tags,
-    pins: gc::Pins,
+    pins: pins::Pins,
     /// See [`gc::Alone`].
     naming: Mutex<()>,
     heads: heads::Heads,
@@ -103,11 +108,12 @@ impl Store {
         }
         let blobs = Blobs::new(layout.clone(), extras.clone());
         let tags = Tags::new(layout.clone(), extras);
+        let pins = pins::Pins::new(layout.pins());
         let inner = Inner {
             layout,
             blobs,
             tags,
-            pins: gc::Pins::default(),
+            pins,
             naming: Mutex::default(),
             heads: heads::Heads::default(),
             views: view::Elsewhere::default(),

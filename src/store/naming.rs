@@ -1,6 +1,5 @@
 //! Pointing names at manifests, and the blobs that go with those they pointed at before.
 
-use std::fs::File;
 use std::time::SystemTime;
 
 use super::{Manifest, Pin, Store, StoreError};
@@ -43,14 +42,17 @@ impl Store {
             }
             self.blobs().secure(&digest)?;
         }
+        // All of them before the first gets its name: a disk that is full refuses here.
+        let prepared = models.iter().map(|(_, manifest)| self.tags().prepare(manifest));
+        let prepared = prepared.collect::<Result<Vec<_>, _>>()?;
         let alone = self.alone();
         if let Some(digest) = digests().find(missing) {
             return Err(StoreError::MissingBlob(digest));
         }
         let mut formers = Vec::new();
-        for (name, manifest) in models {
+        for ((name, manifest), prepared) in models.iter().zip(prepared) {
             formers.push(self.former(name, manifest));
-            if let Err(error) = self.tags().put(name, manifest) {
+            if let Err(error) = self.tags().put(name, prepared) {
                 formers.iter().rev().for_each(|former| self.put_back(former));
                 return Err(error);
             }
@@ -91,18 +93,19 @@ impl Store {
         Former { name, file: self.tags().own_bytes(name).ok(), written, manifest, _pins: pins }
     }
 
-    /// Makes a name what it was.
+    /// Makes a name what it was. One that still is so is not written.
     fn put_back(&self, former: &Former<'_>) {
         let done = match &former.file {
+            Some(file) if self.tags().own_bytes(former.name).is_ok_and(|now| now == *file) => Ok(()),
             // Only what was written here goes: what stood there may have been something that could not be read.
             None => match self.tags().own_bytes(former.name) {
                 Ok((now, _)) if now == former.written => self.tags().remove(former.name).map(drop),
                 _ => Ok(()),
             },
-            Some((bytes, modified)) => self.tags().put(former.name, bytes).map(|()| {
+            Some((bytes, modified)) => self.tags().prepare(bytes).and_then(|file| {
                 // The list of models is in the order of these times.
-                let file = File::open(self.layout().manifest(&self.tags().resolve(former.name)));
-                file.and_then(|file| file.set_modified(*modified)).ok();
+                file.as_file().set_modified(*modified).ok();
+                self.tags().put(former.name, file)
             }),
         };
         match done {
@@ -114,7 +117,9 @@ impl Store {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
+    use std::fs::{self, File};
+    use std::os::unix::fs::MetadataExt as _;
+    use std::path::Path;
     use std::time::Duration;
 
     use super::*;
@@ -150,5 +155,65 @@ mod tests {
         assert_eq!(store.tag_all(&models[..2]).unwrap(), 1, "what was replaced goes");
         assert!(store.blobs().size(&Digest::of(b"former")).is_none());
         assert_eq!(store.tags().bytes(&old).unwrap().0, store.tags().bytes(&new).unwrap().0);
+    }
+
+    #[test]
+    fn what_a_name_was_comes_back_whatever_it_was() {
+        let (_folder, store) = testing::store();
+        let name = ModelName::parse("one").unwrap();
+        let path = store.layout().manifest(&name);
+        let then = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000);
+        let (whole, written) = (manifest(&store, b"former"), manifest(&store, b"written"));
+        for bytes in [whole.as_slice(), &whole[..40], b""] {
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(&path, bytes).unwrap();
+            File::open(&path).unwrap().set_modified(then).unwrap();
+            let inode = || fs::metadata(&path).unwrap().ino();
+            let before = inode();
+            let former = store.former(&name, &written);
+            store.put_back(&former);
+            assert_eq!(inode(), before, "what is as it was is not written");
+            store.tags().put(&name, store.tags().prepare(&written).unwrap()).unwrap();
+            store.put_back(&former);
+            assert_eq!(store.tags().own_bytes(&name).unwrap(), (bytes.to_owned(), then));
+            assert_eq!(store.tags().own_tag(&name).is_ok(), bytes.len() == whole.len());
+        }
+        assert_eq!(fs::read_dir(store.layout().manifests()).unwrap().count(), 1, "nothing is left beside it");
+    }
+
+    #[test]
+    fn where_nothing_was_only_what_was_written_here_goes() {
+        let (_folder, store) = testing::store();
+        let name = ModelName::parse("one").unwrap();
+        let path = store.layout().manifest(&name);
+        let (written, others) = (manifest(&store, b"written"), manifest(&store, b"of another program"));
+        let after = |between: &dyn Fn(&Path)| {
+            let former = store.former(&name, &written);
+            store.tags().put(&name, store.tags().prepare(&written).unwrap()).unwrap();
+            between(&path);
+            store.put_back(&former);
+            fs::read(&path).ok()
+        };
+        assert_eq!(after(&|_| ()), None);
+        assert_eq!(after(&|path| fs::remove_file(path).unwrap()), None);
+        // Another program has written there meanwhile.
+        assert_eq!(after(&|path| fs::write(path, &others).unwrap()), Some(others.clone()));
+        fs::remove_file(&path).unwrap();
+        // Of what stood there nothing could be read, and it was nothing: that is not made again.
+        fs::create_dir(&path).unwrap();
+        assert_eq!(after(&|_| ()), None);
+        assert!(store.tags().names().is_empty());
+    }
+
+    #[test]
+    fn a_name_that_is_written_twice_comes_back_to_what_it_was_first() {
+        let (_folder, store) = testing::store();
+        let [name, bad] = ["one", "bad"].map(|name| ModelName::parse(name).unwrap());
+        let [former, first, second] = [&b"former"[..], b"first", b"second"].map(|weights| manifest(&store, weights));
+        store.tag(&name, &former).unwrap();
+        fs::create_dir_all(store.layout().manifest(&bad).join("x")).unwrap();
+        let models: [(&ModelName, &[u8]); 3] = [(&name, &first), (&name, &second), (&bad, &second)];
+        assert!(store.tag_all(&models).is_err());
+        assert_eq!(store.tags().bytes(&name).unwrap().0, former);
     }
 }

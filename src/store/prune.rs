@@ -2,14 +2,12 @@
 
 use std::collections::HashSet;
 use std::fs;
-use std::path::PathBuf;
-use std::time::{Duration, SystemTime};
-
-use rustix::fs::{FlockOperation, flock};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::loose::{digest_of, entries};
 use super::view::{self, BUILDING};
-use super::{Loose, LooseKind, Store, layout};
+use super::{Loose, LooseKind, Store};
 use crate::types::Digest;
 
 /// What may go.
@@ -45,7 +43,6 @@ impl Store {
     /// Removes what `rules` let go. What a running pull holds, here or in another process, stays; so does every unused blob
     /// while one runs, since it may be its own.
     pub fn prune(&self, rules: &PruneRules) -> Pruned {
-        let now = SystemTime::now();
         let (loose, unsure) = self.loose();
         let pulling = loose.iter().any(|loose| loose.kind == LooseKind::Partial && loose.held);
         let kept = unsure.or(pulling.then_some("a pull is under way, and unused blobs may be its own"));
@@ -56,15 +53,14 @@ impl Store {
                 LooseKind::Blob | LooseKind::Temporary => rules.grace,
                 LooseKind::Partial | LooseKind::Damaged | LooseKind::Prompt => rules.partial_life,
             };
-            let old = now.duration_since(loose.modified).is_ok_and(|past| past >= age);
-            if !old || loose.held || !(rules.dry_run || self.discard(&loose)) {
+            if !loose.is_left(age) || loose.held || !(rules.dry_run || self.discard(&loose, age)) {
                 continue;
             }
             pruned.freed += loose.size;
             pruned.removed.push(loose);
         }
         if !rules.dry_run {
-            self.remove_old_views();
+            self.remove_old_views(entries(&self.layout().views()).collect());
             self.remove_old_stamps();
         }
         pruned
@@ -75,45 +71,49 @@ impl Store {
         self.prune(&PruneRules::default()).freed
     }
 
-    fn discard(&self, loose: &Loose) -> bool {
+    /// Removes what was found to have been left alone for so long, if that still holds: others have gone on meanwhile.
+    fn discard(&self, loose: &Loose, age: Duration) -> bool {
         match (loose.kind, loose.digest) {
             // Named by a manifest, or about to be, since we looked.
-            (LooseKind::Blob, Some(digest)) => self.remove_unused([digest]).is_ok_and(|gone| gone == 1),
-            (LooseKind::Partial, Some(digest)) => {
-                // Held while its files go: a pull that comes now finds them gone and begins anew.
-                let held = layout::open(&self.layout().partial(&digest)).ok();
-                let ours =
-                    held.as_ref().is_none_or(|file| flock(file, FlockOperation::NonBlockingLockExclusive).is_ok());
-                ours && remove(loose)
+            (LooseKind::Blob, Some(digest)) => {
+                self.remove_unused_if([digest], |_| loose.is_left(age)).is_ok_and(|gone| gone == 1)
             }
-            _ => remove(loose),
+            // Held while its files go: a pull that comes now finds them gone and begins anew.
+            (LooseKind::Partial, Some(digest)) => match self.blobs().partial(&digest) {
+                Ok(partial) if partial.lock().is_ok_and(|ours| ours) => {
+                    let gone = loose.is_left(age) && remove(loose);
+                    if gone || fs::symlink_metadata(partial.journal()).is_err() {
+                        partial.discard();
+                    }
+                    gone
+                }
+                _ => false,
+            },
+            _ => loose.is_left(age) && remove(loose),
         }
     }
 
-    /// Notes of blobs that are gone.
+    /// Notes of blobs that are gone. A new one may be of a blob that has just come.
     fn remove_old_stamps(&self) {
-        for note in entries(&self.layout().stamps()) {
+        for note in entries(&self.layout().stamps()).filter(|note| !is_young(note)) {
             if digest_of(&note).is_none_or(|digest| self.blobs().size(&digest).is_none()) {
                 fs::remove_file(note).ok();
             }
         }
     }
 
-    /// Folders of links for models that are gone.
-    fn remove_old_views(&self) {
+    /// Of the folders of links that were there when they were listed, those for models that are gone.
+    fn remove_old_views(&self, listed: Vec<PathBuf>) {
+        // No name comes between the look at the names and the removal.
+        let _alone = self.alone();
         if self.tags().all_names().is_none() {
             return;
         }
         let used: HashSet<Digest> = self.tags().list().iter().map(|tag| view::key(&tag.manifest)).collect();
-        for view in entries(&self.layout().views()) {
+        for view in listed {
             // One that is being filled, or was a day ago when its process was killed.
-            let young = || {
-                fs::metadata(&view)
-                    .and_then(|seen| seen.modified())
-                    .is_ok_and(|then| then.elapsed().is_ok_and(|past| past < PruneRules::default().grace))
-            };
             let hex = view.file_name().and_then(|name| name.to_str());
-            if hex.is_some_and(|name| name.starts_with(BUILDING)) && young() {
+            if hex.is_some_and(|name| name.starts_with(BUILDING)) && is_young(&view) {
                 continue;
             }
             let digest = hex.and_then(|hex| format!("sha256:{hex}").parse::<Digest>().ok());
@@ -122,6 +122,12 @@ impl Store {
             }
         }
     }
+}
+
+/// Whether somebody may be at work with a file or folder that nothing names yet.
+fn is_young(path: &Path) -> bool {
+    let modified = fs::metadata(path).and_then(|seen| seen.modified());
+    modified.is_ok_and(|then| then.elapsed().map_or(true, |past| past < PruneRules::default().grace))
 }
 
 fn remove(loose: &Loose) -> bool {
@@ -137,10 +143,13 @@ fn remove(loose: &Loose) -> bool {
 #[cfg(test)]
 mod tests {
     use std::fs::File;
-    use std::path::Path;
+    use std::time::SystemTime;
+
+    use rustix::fs::{FlockOperation, flock};
 
     use super::*;
-    use crate::store::testing::{store, weights};
+    use crate::store::testing::{self, store, weights};
+    use crate::store::{Descriptor, MediaType};
     use crate::types::ModelName;
 
     /// Makes a file `hours` old.
@@ -230,5 +239,76 @@ mod tests {
         assert!(pruned.kept.is_some_and(|why| why.contains("manifest")));
         assert_eq!((pruned.removed.len(), store.blobs().list().len()), (2, blobs.len()));
         assert!(!ollamas.exists() && !ours.exists());
+    }
+
+    /// What `loose` says of the files of one kind, before `change`, and what of them is discarded then.
+    fn discarded(store: &Store, kind: LooseKind, change: impl FnOnce()) -> bool {
+        let (found, _) = store.loose();
+        let mut found = found.into_iter().filter(|loose| loose.kind == kind);
+        let (loose, none) = (found.next().unwrap(), found.next());
+        assert!(none.is_none() && loose.is_left(Duration::from_secs(60)));
+        change();
+        store.discard(&loose, Duration::from_secs(60))
+    }
+
+    #[test]
+    fn what_is_named_or_begun_since_the_look_stays() {
+        let (_folder, store) = store();
+        let digest = store.blobs().put(b"content").unwrap();
+        let blob = store.blobs().path(&digest);
+        // As a create or a pull of another process does that uses the blob, and one of an older version that pins nothing.
+        age(&blob, 30);
+        assert!(!discarded(&store, LooseKind::Blob, || store.blobs().touch(&digest)));
+        age(&blob, 30);
+        assert!(!discarded(&store, LooseKind::Blob, || {
+            weights(&store, "one", b"content");
+        }));
+        store.tags().remove(&ModelName::parse("one").unwrap()).unwrap();
+        age(&blob, 30);
+        store.blobs().remove(&Digest::of(b"{}")).unwrap();
+        assert!(discarded(&store, LooseKind::Blob, || ()));
+
+        // A pull has gone on with what was there, or begun once more beside what an earlier one left.
+        let partial = || store.blobs().partial(&digest).unwrap();
+        fs::write(partial().path(), b"part").unwrap();
+        fs::write(partial().journal(), b"note").unwrap();
+        let old = || [partial().path().to_owned(), partial().journal()].iter().for_each(|path| age(path, 30));
+        old();
+        assert!(!discarded(&store, LooseKind::Partial, || fs::write(partial().path(), b"more").unwrap()));
+        old();
+        fs::remove_file(partial().path()).unwrap();
+        let mut begun = None;
+        assert!(!discarded(&store, LooseKind::Partial, || {
+            let pull = begun.insert(partial());
+            assert!(pull.lock().unwrap());
+        }));
+        assert!(partial().journal().exists());
+        drop(begun);
+        fs::remove_file(partial().path()).unwrap();
+        assert!(discarded(&store, LooseKind::Partial, || ()));
+        assert_eq!(fs::read_dir(store.layout().partials()).unwrap().count(), 0);
+
+        let file = store.layout().blobs().join("ingest-x");
+        fs::write(&file, b"x").unwrap();
+        age(&file, 30);
+        assert!(!discarded(&store, LooseKind::Temporary, || fs::write(&file, b"xy").unwrap()));
+    }
+
+    #[test]
+    fn the_links_of_a_model_that_is_named_since_the_look_stay() {
+        let (_folder, store) = store();
+        let layer = testing::layer(&store, MediaType::File, b"content");
+        let file = Descriptor { name: Some("model.safetensors".to_owned()), ..layer };
+        let _pin = store.pin(file.digest);
+        let name = testing::model(&store, "one", vec![file.clone()]);
+        let view = store.model(&name).unwrap().view().unwrap();
+        store.remove(&name).unwrap();
+        let listed: Vec<PathBuf> = entries(&store.layout().views()).collect();
+        testing::model(&store, "one", vec![file]);
+        store.remove_old_views(listed.clone());
+        assert!(view.is_dir());
+        store.remove(&name).unwrap();
+        store.remove_old_views(listed);
+        assert!(!view.exists());
     }
 }

@@ -14,7 +14,7 @@ use rustix::io::Errno;
 use sha2::{Digest as _, Sha256};
 
 use super::stamp::Stamp;
-use super::{Blobs, Layout, StoreError, layout};
+use super::{Blobs, Layout, StoreError, Turns, layout};
 use crate::types::Digest;
 
 /// Bytes that are read in one go.
@@ -28,10 +28,10 @@ type Seen = (Stamp, Option<String>);
 pub(super) struct Found {
     /// A std mutex: held for single map operations.
     seen: Arc<Mutex<HashMap<Digest, Seen>>>,
-    /// Held while a blob is read on behalf of a request, so that many requests for it read it once.
-    reading: Arc<Mutex<()>>,
-    /// Held while a file from elsewhere is read.
-    pub(super) adopting: Arc<Mutex<()>>,
+    /// Blobs that are read on behalf of a request, so that many requests for one read it once.
+    reading: Turns<Digest>,
+    /// Files from elsewhere that are read, by device and number.
+    pub(super) adopting: Turns<(u64, u64)>,
 }
 
 impl Found {
@@ -85,7 +85,7 @@ impl Blobs {
         match self.recorded(digest) {
             Some(then) if then == stamp => self.found().put(*digest, stamp, None),
             Some(_) => {
-                let _one = self.found().reading.lock().unwrap_or_else(PoisonError::into_inner);
+                let _turn = self.found().reading.take(*digest);
                 if let Some(known) = known() {
                     return known;
                 }
@@ -200,6 +200,11 @@ impl Blobs {
         if judged.is_some() && self.stamp_of(digest).as_ref() != judged {
             return Ok(false);
         }
+        self.move_aside(digest, judged)
+    }
+
+    /// Moves it, and back again when it was another one by then.
+    pub(super) fn move_aside(&self, digest: &Digest, judged: Option<&Stamp>) -> Result<bool, StoreError> {
         let (path, folder) = (self.layout().blob(digest), self.layout().damaged());
         fs::create_dir_all(&folder).map_err(StoreError::io("make", &folder))?;
         let mut names = (0..).map(|number| folder.join(format!("{}.{number}", digest.hex())));
@@ -207,6 +212,17 @@ impl Blobs {
         match fs::rename(&path, &aside) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
             moved => moved.map_err(StoreError::io("move", &path))?,
+        }
+        let moved = fs::symlink_metadata(&aside).ok().filter(Metadata::is_file);
+        let other = moved.and_then(|seen| Stamp::of(&seen).ok()).filter(|now| judged.is_some_and(|then| then != now));
+        if other.is_some() {
+            // Not over one that has come meanwhile, which is as good.
+            match fs::hard_link(&aside, &path) {
+                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => fs::rename(&aside, &path),
+                _ => fs::remove_file(&aside),
+            }
+            .map_err(StoreError::io("move back", &path))?;
+            return Ok(false);
         }
         fs::remove_file(self.layout().stamp(digest)).ok();
         tracing::warn!(blob.digest = %digest, to = %aside.display(), "a damaged blob was moved out of the way");

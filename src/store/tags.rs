@@ -6,13 +6,18 @@ use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
+
+use tempfile::NamedTempFile;
 
 use super::layout::{open, sync_folder};
 use super::manifest::{LARGEST, Manifest};
 use super::stamp::Stamp;
 use super::{Layout, StoreError};
 use crate::types::{Digest, ModelName};
+
+/// Two changes of a file within this time may leave it with one stamp: so coarse are the clocks of some file systems.
+const TICK: Duration = Duration::from_secs(2);
 
 /// Above this many manifests what is known of them is forgotten.
 const MOST: usize = 16 * 1024;
@@ -129,12 +134,20 @@ impl Tags {
         let manifest = Manifest::parse(&bytes)
             .map_err(|error| StoreError::BrokenManifest { name: name.short(), why: error.to_string() })?;
         let tag = Tag { name, manifest, digest: Digest::of(&bytes), modified: stamp.modified };
-        let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
-        if read.len() >= MOST {
-            read.clear();
+        // What has just been written may be so again, without a trace.
+        if stamp.modified.elapsed().is_ok_and(|past| past > TICK) {
+            let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
+            if read.len() >= MOST {
+                read.clear();
+            }
+            read.insert(path, (stamp, tag.clone()));
         }
-        read.insert(path, (stamp, tag.clone()));
         Ok(tag)
+    }
+
+    /// Drops what is known of a manifest that is another by now.
+    fn forget(&self, path: &Path) {
+        self.read.lock().unwrap_or_else(PoisonError::into_inner).remove(path);
     }
 
     /// The manifest's own bytes and when it was written.
@@ -155,25 +168,35 @@ impl Tags {
         Ok((bytes, stamp.modified))
     }
 
-    /// Points `name` at a manifest, whose bytes are kept as they are.
+    /// Writes a manifest that is to get a name, its bytes as they are. Dropped, it leaves nothing.
     ///
     /// # Errors
     /// When the file cannot be written.
-    pub(super) fn put(&self, name: &ModelName, manifest: &[u8]) -> Result<(), StoreError> {
-        let path = self.layout.manifest(&self.resolve(name));
-        let folder = path.parent().unwrap_or(&path).to_owned();
-        fs::create_dir_all(&folder).map_err(StoreError::io("make", &folder))?;
+    pub(super) fn prepare(&self, manifest: &[u8]) -> Result<NamedTempFile, StoreError> {
         // The temp file stands at the root of the manifests, four levels above: no reader takes it for a tag.
         let root = self.layout.manifests();
         let file = tempfile::Builder::new().prefix("ingest-").tempfile_in(&root);
         let mut file = file.map_err(StoreError::io("write in", &root))?;
-        let write = |file: &mut tempfile::NamedTempFile| {
+        let write = |file: &mut NamedTempFile| {
             file.write_all(manifest)?;
             file.as_file().set_permissions(fs::Permissions::from_mode(0o644))?;
             file.as_file().sync_all()
         };
-        write(&mut file).map_err(StoreError::io("write", &path))?;
-        place(file, &path).map_err(StoreError::io("rename to", &path))?;
+        write(&mut file).map_err(StoreError::io("write", file.path()))?;
+        Ok(file)
+    }
+
+    /// Points `name` at a manifest that was prepared.
+    ///
+    /// # Errors
+    /// When the file cannot be renamed.
+    pub(super) fn put(&self, name: &ModelName, manifest: NamedTempFile) -> Result<(), StoreError> {
+        let path = self.layout.manifest(&self.resolve(name));
+        let folder = path.parent().unwrap_or(&path).to_owned();
+        fs::create_dir_all(&folder).map_err(StoreError::io("make", &folder))?;
+        place(manifest, &path).map_err(StoreError::io("rename to", &path))?;
+        self.forget(&path);
+        let root = self.layout.manifests();
         // The folders may be new as well: each is an entry of the one above.
         folder.ancestors().take_while(|above| above.starts_with(&root)).try_for_each(sync_folder)
     }
@@ -201,6 +224,7 @@ impl Tags {
             io::ErrorKind::NotFound => StoreError::NotFound(name.short()),
             _ => StoreError::io("remove", &path)(error),
         })?;
+        self.forget(&path);
         let root = self.layout.manifests();
         let mut folder = path.as_path();
         while let Some(above) = folder.parent().filter(|above| *above != root && fs::remove_dir(above).is_ok()) {
@@ -213,7 +237,7 @@ impl Tags {
 }
 
 /// Gives a finished file its name.
-pub(super) fn place(mut file: tempfile::NamedTempFile, path: &Path) -> io::Result<()> {
+pub(super) fn place(mut file: NamedTempFile, path: &Path) -> io::Result<()> {
     let mut tries = 0;
     loop {
         let Err(failed) = file.persist(path) else { return Ok(()) };
@@ -307,4 +331,48 @@ fn children(folder: &Path) -> (Vec<(String, PathBuf)>, bool) {
     let named = entries.filter_map(|entry| Some((entry.file_name().into_string().ok()?, entry.path())));
     let named = named.filter(|(name, _)| !name.starts_with('.')).collect();
     (named, readable)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::{Store, testing};
+
+    /// Makes what is remembered of a name hold for its file as it is now: as if both were written in one tick of the clock.
+    fn in_one_tick(store: &Store, name: &ModelName) {
+        let path = store.layout().manifest(name);
+        let now = Stamp::of(&fs::metadata(&path).unwrap()).unwrap();
+        store.tags().read.lock().unwrap().entry(path).and_modify(|(then, _)| *then = now);
+    }
+
+    #[test]
+    fn changes_within_one_tick_of_the_clock_are_seen() {
+        let (_folder, store) = testing::store();
+        let name = ModelName::parse("one").unwrap();
+        let weights = || store.tags().get(&name).unwrap().manifest.layers[0].digest;
+        let path = store.layout().manifest(&name);
+        let long_ago = SystemTime::now() - 10 * TICK;
+        let age = || fs::File::open(&path).unwrap().set_modified(long_ago).unwrap();
+
+        // Ours are, whatever the times are.
+        let first = testing::weights(&store, "one", b"first");
+        age();
+        assert_eq!(weights(), first);
+        assert!(store.tags().read.lock().unwrap().contains_key(&path), "it is read once");
+        let second = testing::weights(&store, "one", b"other");
+        age();
+        in_one_tick(&store, &name);
+        assert_eq!(weights(), second);
+        store.remove(&name).unwrap();
+        assert!(store.tags().read.lock().unwrap().is_empty());
+
+        // And those of other programs: what is new is not relied on.
+        testing::weights(&store, "one", b"first");
+        weights();
+        let bytes = fs::read_to_string(&path).unwrap();
+        let third = store.blobs().put(b"third").unwrap();
+        fs::write(&path, bytes.replace(&Digest::of(b"first").hex(), &third.hex())).unwrap();
+        in_one_tick(&store, &name);
+        assert_eq!(weights(), third);
+    }
 }

@@ -52,15 +52,22 @@ impl Store {
         let mut verified = Verified::default();
         let wanted = self.wanted(model, &mut verified.findings)?;
         for (digest, (models, size)) in wanted {
-            let total = self.blobs().size(&digest).unwrap_or(0);
-            let mut going = true;
-            let mut told = |completed: u64| {
-                going = tell(VerifyStep { digest, total, completed });
-                going
+            let (mut going, mut tries) = (true, 2);
+            let (read, judged) = loop {
+                let total = self.blobs().size(&digest).unwrap_or(0);
+                let judged = self.blobs().stamp_of(&digest);
+                let mut told = |completed: u64| {
+                    going = tell(VerifyStep { digest, total, completed });
+                    going
+                };
+                let read = self.blobs().read_through(&digest, &mut told);
+                tries -= 1;
+                // While it is read, a pull may bring the right one.
+                let is_other = read.is_err() && self.blobs().stamp_of(&digest) != judged;
+                if !is_other || !going || tries == 0 {
+                    break (read, judged);
+                }
             };
-            // While it is read, a pull may bring the right one.
-            let judged = self.blobs().stamp_of(&digest);
-            let read = self.blobs().read_through(&digest, &mut told);
             if !going {
                 break;
             }
@@ -259,5 +266,46 @@ mod tests {
         assert!(fresh.blobs().is_unchanged(&digest));
         store.blobs().remove(&digest).unwrap();
         assert!(!fresh.layout().stamp(&digest).exists());
+    }
+
+    #[test]
+    fn what_a_pull_brings_while_the_damaged_one_is_read_stays() {
+        for repair in [true, false] {
+            let folder = tempfile::tempdir().unwrap();
+            let (store, name, digest) = filled(folder.path());
+            write(&store.blobs().path(&digest), flip);
+            let mut pulled = false;
+            let verified = store.verify(Some(&name), repair, &mut |step| {
+                if step.digest == digest && !std::mem::replace(&mut pulled, true) {
+                    let puller = Store::open(folder.path()).unwrap();
+                    assert!(!puller.blobs().settle(&digest, Some(step.total)).unwrap(), "it is set aside");
+                    puller.blobs().put(WEIGHTS).unwrap();
+                }
+                true
+            });
+            let verified = verified.unwrap();
+            assert_eq!((verified.right, verified.findings), (2, Vec::new()), "repair: {repair}");
+            weights(&store.model(&name).unwrap()).unwrap();
+            assert_eq!(fs::read_dir(store.layout().damaged()).unwrap().count(), 1);
+        }
+    }
+
+    #[test]
+    fn what_has_come_between_the_judgement_and_the_move_is_moved_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let (store, _, digest) = filled(folder.path());
+        let path = store.blobs().path(&digest);
+        let right = store.blobs().stamp_of(&digest).unwrap();
+        write(&path, flip);
+        let judged = store.blobs().stamp_of(&digest).unwrap();
+        assert_ne!(judged, right);
+        fs::remove_file(&path).unwrap();
+        store.blobs().put(WEIGHTS).unwrap();
+        assert!(!store.blobs().move_aside(&digest, Some(&judged)).unwrap());
+        assert_eq!(fs::read(&path).unwrap(), WEIGHTS);
+        assert!(store.blobs().is_unchanged(&digest));
+        assert_eq!(fs::read_dir(store.layout().damaged()).unwrap().count(), 0);
+        let judged = store.blobs().stamp_of(&digest);
+        assert!(store.blobs().set_aside(&digest, judged.as_ref()).unwrap() && !path.exists());
     }
 }

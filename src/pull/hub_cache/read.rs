@@ -11,8 +11,7 @@ use sha1::Digest as _;
 use super::super::huggingface::Listed;
 use super::super::transfer::{GitHash, Proof, Wanted};
 use super::CachedRepository;
-use crate::store::{Store, StoreError, Taken, is_clean_path};
-use crate::types::Digest;
+use crate::store::{Pin, Store, StoreError, Taken, is_clean_path};
 
 /// Files and folders of a snapshot that are looked at, and how deep.
 const MOST_FILES: usize = 20_000;
@@ -22,9 +21,10 @@ const LONGEST_TREE: u64 = 32 << 20;
 const TREE_FORMAT: u32 = 1;
 
 /// What a look for a file came to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(in super::super) enum Found {
-    Taken(Digest),
+    /// It stays for as long as it is held.
+    Taken(Pin),
     Absent,
     /// Something else bears its name.
     Wrong,
@@ -57,10 +57,12 @@ pub(in super::super) fn take_in(store: &Store, path: &Path, wanted: &Wanted) -> 
     if !right {
         return Ok(Found::Wrong);
     }
+    // Before it has its name: what its content is nobody else knows yet.
+    let pin = store.pin(digest);
     if adopted.commit()? == Taken::Copied {
         tracing::info!(path = %path.display(), bytes = wanted.size, "copied: the cache and the store share no files");
     }
-    Ok(Found::Taken(digest))
+    Ok(Found::Taken(pin))
 }
 
 /// The list of a commit's files that the hub's own tools keep since their version 2.

@@ -56,9 +56,7 @@ fn tokens(registry: &Registry) -> Vec<Seen> {
 async fn a_token_for_a_signature() {
     let content = Content::new(&[LARGE]);
     let registry = guarded(&content, usize::MAX, |seen| seen.header("authorization").is_some()).await;
-    let bench = Bench::new();
-    bench.pull(&registry.name()).await.1.unwrap();
-    bench.holds(&registry.name(), &content);
+    let bench = Bench::that_brings(&registry.name(), &content).await;
 
     let asked = tokens(&registry);
     assert_eq!(asked.len(), 1, "one token for all requests");
@@ -81,8 +79,7 @@ async fn f18_a_token_that_expires_is_renewed() {
     let content = Content::new(&[8 * RANGE as usize]);
     let registry = guarded(&content, 3, |_| true).await;
     let bench = Bench::with(|settings| settings.streams = 1);
-    bench.pull(&registry.name()).await.1.unwrap();
-    bench.holds(&registry.name(), &content);
+    bench.brings(&registry.name(), &content).await;
     assert!(tokens(&registry).len() >= 3);
 }
 
@@ -90,9 +87,7 @@ async fn f18_a_token_that_expires_is_renewed() {
 async fn a_server_that_wants_no_signature() {
     let content = Content::new(&[1000]);
     let registry = guarded(&content, usize::MAX, |seen| seen.header("authorization").is_none()).await;
-    let bench = Bench::new();
-    bench.pull(&registry.name()).await.1.unwrap();
-    bench.holds(&registry.name(), &content);
+    Bench::that_brings(&registry.name(), &content).await;
 }
 
 #[tokio::test]
@@ -139,8 +134,7 @@ async fn f18_no_secret_follows_a_redirect() {
     let own = Credentials::Basic { user: "me".into(), password: Secret::new("hunter2".into()) };
     let host = registry.address.to_string();
     let bench = Bench::with(|settings| settings.credentials = [(host, own)].into());
-    bench.pull(&registry.name()).await.1.unwrap();
-    bench.holds(&registry.name(), &content);
+    bench.brings(&registry.name(), &content).await;
     assert!(!store.seen().is_empty() && store.seen().iter().all(|seen| seen.header("authorization").is_none()));
     assert!(Bench::new().error(&registry.name()).await.contains("unauthorized"), "not without");
 }

@@ -45,17 +45,20 @@ async fn f36_the_model_itself_is_removed_meanwhile() {
 #[tokio::test]
 async fn f37_another_model_with_the_same_blobs_is_removed_meanwhile() {
     let (other, content) = (Content::new(&[SHARED, OWN]), Content::new(&[SHARED, LARGE]));
-    // By this process, which knows of the pull, and by one that does not.
-    for knows in [true, false] {
+    // By this process, by another one, and by a program that knows nothing of pulls.
+    for (knows, here) in [(true, true), (true, false), (false, false)] {
         let gate = Arc::new(Semaphore::new(3));
         let registry = gated(&content, &gate).await;
         let bench = Bench::new();
         put(bench.store(), "other", &other);
         let mut pull = Box::pin(bench.stream(&registry.name()));
         until(&mut pull, 2 * RANGE).await;
-        let stranger = Store::open(bench.store().layout().root()).unwrap();
-        let remover = if knows { bench.store() } else { &stranger };
+        let process = Store::open(bench.store().layout().root()).unwrap();
+        let remover = if here { bench.store() } else { &process };
         remover.remove(&ModelName::parse("other").unwrap()).unwrap();
+        if !knows {
+            std::fs::remove_file(bench.store().blobs().path(&content.order[0])).unwrap();
+        }
         assert_eq!(bench.store().blobs().size(&content.order[0]).is_some(), knows);
         gate.add_permits(1000);
         let (events, ended) = collect(pull).await;

@@ -31,6 +31,13 @@ pub(super) async fn gated(content: &Content, gate: &Arc<Semaphore>) -> Registry 
     .await
 }
 
+/// A model whose first ranges come at once, and the others as more permits are given.
+async fn with_permits(count: usize) -> (Content, Arc<Semaphore>, Registry, Bench) {
+    let (content, gate) = (Content::new(&[LARGE]), Arc::new(Semaphore::new(count)));
+    let registry = gated(&content, &gate).await;
+    (content, gate, registry, Bench::new())
+}
+
 pub(super) async fn until(events: &mut (impl Stream<Item = Result<PullEvent, PullError>> + Unpin), bytes: u64) {
     while let Some(event) = events.next().await {
         if matches!(event.unwrap(), PullEvent::Layer { completed, .. } if completed >= bytes) {
@@ -48,10 +55,7 @@ fn ranges(seen: &[Seen]) -> Vec<usize> {
 
 #[tokio::test]
 async fn f22_eight_clients_one_transfer() {
-    let content = Content::new(&[LARGE]);
-    let gate = Arc::new(Semaphore::new(0));
-    let registry = gated(&content, &gate).await;
-    let bench = Bench::new();
+    let (content, gate, registry, bench) = with_permits(0).await;
     let pulls: Vec<_> = (0..8).map(|_| tokio::spawn(collect(bench.stream(&registry.name())))).collect();
     // They all wait, for one transfer.
     while registry.seen().iter().filter(|seen| !seen.is_blob()).count() < 8 || registry.blobs_seen().is_empty() {
@@ -72,10 +76,7 @@ async fn f22_eight_clients_one_transfer() {
 
 #[tokio::test]
 async fn f24_models_that_share_a_layer_bring_it_once() {
-    let content = Content::new(&[LARGE]);
-    let gate = Arc::new(Semaphore::new(0));
-    let registry = gated(&content, &gate).await;
-    let bench = Bench::new();
+    let (content, gate, registry, bench) = with_permits(0).await;
     let names: Vec<_> = (0..8).map(|model| registry.name().replace("tiny", &format!("tiny-{model}"))).collect();
     let pulls: Vec<_> = names.iter().map(|name| tokio::spawn(collect(bench.stream(name)))).collect();
     while registry.seen().iter().filter(|seen| !seen.is_blob()).count() < 8 || registry.blobs_seen().is_empty() {
@@ -92,10 +93,7 @@ async fn f24_models_that_share_a_layer_bring_it_once() {
 
 #[tokio::test]
 async fn f25_one_goes_and_the_other_stays() {
-    let content = Content::new(&[LARGE]);
-    let gate = Arc::new(Semaphore::new(3));
-    let registry = gated(&content, &gate).await;
-    let bench = Bench::new();
+    let (content, gate, registry, bench) = with_permits(3).await;
     let mut one = Box::pin(bench.stream(&registry.name()));
     let mut other = Box::pin(bench.stream(&registry.name()));
     until(&mut one, 3 * RANGE).await;
@@ -110,10 +108,7 @@ async fn f25_one_goes_and_the_other_stays() {
 
 #[tokio::test]
 async fn what_was_left_is_gone_on_with() {
-    let content = Content::new(&[LARGE]);
-    let gate = Arc::new(Semaphore::new(5));
-    let registry = gated(&content, &gate).await;
-    let bench = Bench::new();
+    let (content, _gate, registry, bench) = with_permits(5).await;
     let mut stream = Box::pin(bench.stream(&registry.name()));
     until(&mut stream, 5 * RANGE).await;
     let journal = bench.store().layout().partial(&content.order[0]).with_extension("journal");
@@ -140,10 +135,7 @@ async fn what_was_left_is_gone_on_with() {
 
 #[tokio::test]
 async fn a_partial_that_is_wrong_is_begun_anew() {
-    let content = Content::new(&[LARGE]);
-    let gate = Arc::new(Semaphore::new(5));
-    let registry = gated(&content, &gate).await;
-    let bench = Bench::new();
+    let (content, gate, registry, bench) = with_permits(5).await;
     let mut stream = Box::pin(bench.stream(&registry.name()));
     until(&mut stream, 5 * RANGE).await;
     drop(stream);
@@ -152,8 +144,7 @@ async fn a_partial_that_is_wrong_is_begun_anew() {
     bytes[9] ^= 1;
     std::fs::write(&partial, bytes).unwrap();
     gate.add_permits(1000);
-    bench.pull(&registry.name()).await.1.unwrap();
-    bench.holds(&registry.name(), &content);
+    bench.brings(&registry.name(), &content).await;
 }
 
 #[tokio::test]

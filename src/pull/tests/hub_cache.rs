@@ -6,12 +6,14 @@ use std::os::unix::fs::{FileExt as _, MetadataExt as _, symlink};
 use std::path::{Path, PathBuf};
 
 use axum::body::Bytes;
+use futures_util::StreamExt as _;
 use serde_json::json;
 
-use super::super::SourceKind;
+use super::super::assemble::{Origin, RemoteFile};
 use super::super::hub_cache::{Found, HubCache, Share, SharedFile, take_in};
 use super::super::repository::Repository;
 use super::super::transfer::{GitHash, Wanted};
+use super::super::{PullEvent, SourceKind};
 use super::direct::tiny;
 use super::hub::{COMMIT, Hub, LFS, oid, pull, sharded};
 use super::{Bench, collect, only_forward};
@@ -141,7 +143,8 @@ fn what_others_write_into_a_file_that_was_taken_in_is_found() {
     fs::write(&path, b"content").unwrap();
     let writer = fs::File::options().write(true).open(&path).unwrap();
     let wanted = Wanted::digest(Digest::of(b"content"), 7);
-    assert_eq!(take_in(bench.store(), &path, &wanted).unwrap(), Found::Taken(wanted.key));
+    let taken = take_in(bench.store(), &path, &wanted).unwrap();
+    assert!(matches!(taken, Found::Taken(pin) if pin.digest() == wanted.key));
     writer.write_at(b"C", 0).unwrap();
     let found = bench.store().blobs().check(&wanted.key, 7);
     match fs::read(bench.store().blobs().path(&wanted.key)).unwrap().as_slice() {
@@ -151,7 +154,7 @@ fn what_others_write_into_a_file_that_was_taken_in_is_found() {
     }
     fs::remove_file(&path).unwrap();
     fs::write(&path, b"another").unwrap();
-    assert_eq!(take_in(bench.store(), &path, &wanted).unwrap(), Found::Wrong);
+    assert!(matches!(take_in(bench.store(), &path, &wanted).unwrap(), Found::Wrong));
 }
 
 #[tokio::test]
@@ -289,4 +292,66 @@ async fn without_a_network_the_cache_will_do() {
     only_forward(&events);
     let tag = bench.store().tags().get(&ModelName::parse(name).unwrap()).unwrap();
     assert_eq!(tag.manifest.layers[0].digest, Digest::of(&tiny()));
+}
+
+#[tokio::test]
+async fn what_another_program_removes_before_the_name_is_written_is_brought_again() {
+    let content = sharded();
+    let hub = Hub::new(&content).await;
+    let blob = |path: &str| Digest::of(&content.listed[path]);
+    // From the hub, and from its cache, with nobody else to ask.
+    for offline in [false, true] {
+        let cache = tempfile::tempdir().unwrap();
+        if offline {
+            content.listed.iter().for_each(|(path, body)| put(cache.path(), path, body));
+        }
+        let bench = bench(&hub.site.url(""), cache.path(), offline);
+        let mut events = Box::pin(bench.from(SourceKind::HuggingFace, "Org/Repo"));
+        let asked = || hub.fetched().iter().filter(|path| path.ends_with(SECOND)).count();
+        let mut before = None;
+        while let Some(event) = events.next().await {
+            if event.unwrap() != PullEvent::Writing {
+                continue;
+            }
+            before = Some(asked());
+            // One that LFS keeps and one of git's, as a program does that knows nothing of this one.
+            for path in [SECOND, "config.json"] {
+                fs::remove_file(bench.store().blobs().path(&blob(path))).unwrap();
+            }
+        }
+        bench.has_files("Org/Repo", &content.listed);
+        assert_eq!(before.unwrap() < asked(), !offline, "not from the hub when its cache has it");
+    }
+}
+
+#[tokio::test]
+async fn what_came_stays_when_the_name_cannot_be_written() {
+    let hub = Hub::new(&sharded()).await;
+    let bench = hub.bench();
+    let name = ModelName::parse("Org/Repo").unwrap();
+    // A file stands where the manifest's folder would.
+    let folder = bench.store().layout().manifest(&name).parent().unwrap().to_owned();
+    fs::create_dir_all(folder.parent().unwrap()).unwrap();
+    fs::write(&folder, "").unwrap();
+    assert!(pull(&bench, "Org/Repo").await.is_err());
+    let of_lfs = |hub: &Hub| hub.fetched().iter().filter(|path| path.ends_with(".safetensors")).count();
+    let before = of_lfs(&hub);
+    assert!(before >= 2);
+    fs::remove_file(&folder).unwrap();
+    pull(&bench, "Org/Repo").await.unwrap();
+    assert_eq!(of_lfs(&hub), before);
+}
+
+#[tokio::test]
+async fn what_one_pull_has_taken_in_the_next_in_line_does_not_read_again() {
+    let bench = bench("http://127.0.0.1:1", Path::new("/nowhere"), true);
+    let path = bench.folder.path().join("file");
+    fs::write(&path, b"content").unwrap();
+    let wanted = Wanted::digest(Digest::of(b"content"), 7);
+    let origin = Origin::Cache { folder: PathBuf::new(), why: String::new() };
+    let file = RemoteFile::new("file", wanted, origin).or_at(vec![path.clone()]);
+    assert!(bench.puller.take_in(&file).await.unwrap().0.is_some());
+    fs::remove_file(&path).unwrap();
+    let (taken, wrong) = bench.puller.take_in(&file).await.unwrap();
+    assert!(taken.is_some_and(|pin| pin.digest() == wanted.key) && !wrong);
 }

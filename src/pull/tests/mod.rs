@@ -80,6 +80,19 @@ impl Bench {
         collect(self.stream(name)).await
     }
 
+    /// A new one, which [brings](Self::brings) the model.
+    async fn that_brings(name: &str, content: &Content) -> Self {
+        let bench = Self::new();
+        bench.brings(name, content).await;
+        bench
+    }
+
+    /// The model comes, and is what it should be.
+    async fn brings(&self, name: &str, content: &Content) {
+        self.pull(name).await.1.unwrap();
+        self.holds(name, content);
+    }
+
     fn from(
         &self,
         kind: SourceKind,

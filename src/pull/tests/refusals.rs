@@ -16,9 +16,7 @@ async fn a_busy_registry_gets_time() {
         false => honest.serve(seen),
     })
     .await;
-    let bench = Bench::new();
-    bench.pull(&registry.name()).await.1.unwrap();
-    bench.holds(&registry.name(), &content);
+    Bench::that_brings(&registry.name(), &content).await;
 }
 
 #[tokio::test]

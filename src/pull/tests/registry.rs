@@ -172,6 +172,16 @@ impl Registry {
         Self::new(move |seen| content.serve(seen)).await
     }
 
+    /// One that has the manifest, and leads to `store` for the blobs.
+    pub(super) async fn leading_to(store: &Self, content: &Content) -> Self {
+        let (honest, there) = (content.clone(), store.url(""));
+        Self::new(move |seen| match seen.is_blob() {
+            true => redirect(307, &format!("{there}{}", seen.path)),
+            false => honest.serve(seen),
+        })
+        .await
+    }
+
     pub(super) fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.address)
     }

@@ -34,7 +34,7 @@ use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
 use super::{PullError, PullSettings};
-use crate::store::Store;
+use crate::store::{Pin, Store};
 use crate::types::{ByteRate, Digest};
 
 /// What a transfer is to bring.
@@ -170,7 +170,7 @@ pub(super) struct Flight {
     key: Digest,
     completed: Arc<AtomicU64>,
     rate: Arc<Rate>,
-    outcome: watch::Receiver<Option<Result<Digest, PullError>>>,
+    outcome: watch::Receiver<Option<Result<Pin, PullError>>>,
     task: AbortHandle,
     flights: Flights,
 }
@@ -230,8 +230,8 @@ impl Flight {
         self.completed.load(Ordering::Relaxed)
     }
 
-    /// Waits for the end of the transfer, and gives the digest of what came.
-    pub(super) async fn wait(&self) -> Result<Digest, PullError> {
+    /// Waits for the end of the transfer, and gives what came, which stays for as long as it is held.
+    pub(super) async fn wait(&self) -> Result<Pin, PullError> {
         let mut outcome = self.outcome.clone();
         match outcome.wait_for(Option::is_some).await {
             Ok(result) => result.clone().unwrap_or(Err(PullError::Interrupted)),

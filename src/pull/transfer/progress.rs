@@ -7,7 +7,7 @@ use tokio::time::{Interval, MissedTickBehavior};
 
 use super::Flight;
 use crate::pull::PullError;
-use crate::types::Digest;
+use crate::store::Pin;
 
 /// A transfer that is watched.
 pub(in crate::pull) struct Progress {
@@ -20,7 +20,7 @@ pub(in crate::pull) struct Progress {
 pub(in crate::pull) enum Step {
     /// Bytes that are there, never fewer than before.
     Completed(u64),
-    Ended(Result<Digest, PullError>),
+    Ended(Result<Pin, PullError>),
 }
 
 impl Progress {

@@ -1,15 +1,12 @@
 //! The course of one transfer: lock, resume, fetch and hash, commit; and all of it once more when what came was wrong.
 
 use std::fs::File;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures_util::future::try_join3;
-use rustix::fs::{FlockOperation, flock};
-use rustix::io::Errno;
 
 use super::super::{PullError, PullSettings};
 use super::fetch::fetch;
@@ -18,8 +15,7 @@ use super::journal::{self, Journal};
 use super::rate::Rate;
 use super::spans::Spans;
 use super::{Proof, Remote, Wanted, blocking};
-use crate::store::{Partial, Store, StoreError};
-use crate::types::Digest;
+use crate::store::{Partial, Pin, Store, StoreError};
 
 /// Between two looks at a partial that another process holds.
 const LOCK_POLL: Duration = Duration::from_millis(100);
@@ -31,13 +27,13 @@ pub(super) async fn run(
     remote: Arc<dyn Remote>,
     completed: Arc<AtomicU64>,
     rates: [Arc<Rate>; 2],
-) -> Result<Digest, PullError> {
+) -> Result<Pin, PullError> {
     let size = wanted.size;
     let mut anew = false;
     loop {
         let Some(partial) = lock(&store, wanted).await? else {
             completed.store(size, Ordering::Relaxed);
-            return Ok(wanted.key);
+            return Ok(store.pin(wanted.key));
         };
         let mut scrap = Scrap::of(&partial, wanted.proof);
         let (partial, file, journal, spans) = blocking(move || resume(partial, size)).await??;
@@ -66,6 +62,8 @@ pub(super) async fn run(
         };
         scrap.0 = None;
         drop(job);
+        // Before it has its name: then nobody removes it before those who wait for it know what it is.
+        let pin = store.pin(actual.sha256);
         match blocking(move || commit(partial, wanted.proof, &actual)).await? {
             // What an earlier process left may be what was wrong, or one answer of a server, or one server of several.
             Err(error @ (PullError::DigestMismatch { .. } | PullError::GitMismatch { .. })) if resumed || !anew => {
@@ -73,7 +71,7 @@ pub(super) async fn run(
                 anew |= !resumed;
                 remote.distrust();
             }
-            ended => return ended.map(|()| actual.sha256),
+            ended => return ended.map(|()| pin),
         }
     }
 }
@@ -118,19 +116,7 @@ async fn lock(store: &Store, wanted: Wanted) -> Result<Option<Partial>, PullErro
     }
     let look = move |store: Store| {
         let partial = store.blobs().partial(&wanted.key)?;
-        let failed = |error: std::io::Error| StoreError::io("lock", partial.path())(error);
-        match flock(partial.file(), FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => {}
-            Err(Errno::WOULDBLOCK) => return Ok(Found::Busy),
-            Err(Errno::NOLCK | Errno::OPNOTSUPP) => {
-                tracing::warn!("the store's file system has no locks: only one process may pull into it");
-            }
-            Err(error) => return Err(failed(error.into())),
-        }
-        // Whoever held the lock may have renamed or removed the file since we opened it.
-        let ours = partial.file().metadata().map_err(failed)?;
-        let named = std::fs::metadata(partial.path()).ok();
-        if named.is_none_or(|named| (named.dev(), named.ino()) != (ours.dev(), ours.ino())) {
+        if !partial.lock()? {
             return Ok(Found::Busy);
         }
         if let Some(digest) = wanted.known()

@@ -8,7 +8,7 @@ use tokio::io::AsyncWriteExt as _;
 
 use super::super::super::PullEvent;
 use super::super::raw::{self, Raw};
-use super::super::registry::{Content, Registry, broken_off, part, redirect};
+use super::super::registry::{Content, Registry, broken_off, part};
 use super::super::{Bench, RANGE, only_forward};
 use super::{LARGE, asked, endless, first, spoiled};
 use crate::types::{Digest, ModelName};
@@ -52,15 +52,8 @@ async fn f01_a_plain_registry_will_do() {
 async fn f01_so_will_one_that_leads_elsewhere() {
     let content = Content::new(&[LARGE]);
     let store = Registry::honest(&content).await;
-    let (honest, there) = (content.clone(), store.url(""));
-    let registry = Registry::new(move |seen| match seen.is_blob() {
-        true => redirect(307, &format!("{there}{}", seen.path)),
-        false => honest.serve(seen),
-    })
-    .await;
-    let bench = Bench::new();
-    bench.pull(&registry.name()).await.1.unwrap();
-    bench.holds(&registry.name(), &content);
+    let registry = Registry::leading_to(&store, &content).await;
+    Bench::that_brings(&registry.name(), &content).await;
 }
 
 #[tokio::test]
@@ -103,9 +96,7 @@ async fn f03_connections_that_all_break_off() {
         false => honest.serve(seen),
     })
     .await;
-    let bench = Bench::new();
-    bench.pull(&registry.name()).await.1.unwrap();
-    bench.holds(&registry.name(), &content);
+    Bench::that_brings(&registry.name(), &content).await;
     // Nothing was fetched twice: each request began where the one before it had ended.
     let mut starts: Vec<usize> = registry.blobs_seen().iter().filter_map(|seen| Some(seen.range()?.0)).collect();
     let requests = starts.len();
@@ -170,8 +161,7 @@ async fn f10_a_byte_more_or_less_than_was_told() {
         let bench = Bench::new();
         match error {
             None => {
-                bench.pull(&registry.name()).await.1.unwrap();
-                bench.holds(&registry.name(), &content);
+                bench.brings(&registry.name(), &content).await;
             }
             Some(why) => {
                 let error = bench.error(&registry.name()).await;
@@ -297,9 +287,7 @@ async fn f21_a_body_that_ends_with_its_connection() {
         }
     })
     .await;
-    let bench = Bench::new();
-    bench.pull(&registry.name()).await.1.unwrap();
-    bench.holds(&registry.name(), &content);
+    Bench::that_brings(&registry.name(), &content).await;
 }
 
 #[tokio::test]
@@ -311,7 +299,6 @@ async fn f34_a_blob_of_the_wrong_length_is_healed() {
     let path = bench.store().blobs().path(&content.order[0]);
     std::fs::remove_file(&path).unwrap();
     std::fs::write(&path, b"short").unwrap();
-    bench.pull(&registry.name()).await.1.unwrap();
-    bench.holds(&registry.name(), &content);
+    bench.brings(&registry.name(), &content).await;
     assert!(bench.store().tags().get(&ModelName::parse(&registry.name()).unwrap()).is_ok());
 }

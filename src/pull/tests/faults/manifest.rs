@@ -92,8 +92,6 @@ async fn f20_one_blob_in_many_places() {
     let mut content = content.with_manifest(manifest(&blob(&layer, "1000", "config"), &places.join(",")));
     content.blobs.retain(|digest, _| *digest == layer);
     let registry = Registry::honest(&content).await;
-    let bench = Bench::new();
-    bench.pull(&registry.name()).await.1.unwrap();
-    bench.holds(&registry.name(), &content);
+    Bench::that_brings(&registry.name(), &content).await;
     assert_eq!(registry.blobs_seen().len(), 1);
 }

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 
-use super::super::registry::{Content, Registry, Seen, broken_off, part, redirect};
+use super::super::registry::{Content, Registry, Seen, broken_off, part};
 use super::super::{Bench, RANGE, only_forward};
 use super::{LARGE, asked, first, spoiled};
 
@@ -24,9 +24,7 @@ async fn f08_a_server_without_ranges() {
         if once() { broken_off(honest.serve(&asked), &whole, 100_000) } else { honest.serve(&asked) }
     })
     .await;
-    let bench = Bench::new();
-    bench.pull(&registry.name()).await.1.unwrap();
-    bench.holds(&registry.name(), &content);
+    Bench::that_brings(&registry.name(), &content).await;
     assert_eq!(registry.blobs_seen().len(), 3, "twice the layer, once the config");
 }
 
@@ -42,9 +40,7 @@ async fn f08_a_whole_body_in_answer_to_a_later_range() {
         honest.serve(&asked)
     })
     .await;
-    let bench = Bench::new();
-    bench.pull(&registry.name()).await.1.unwrap();
-    bench.holds(&registry.name(), &content);
+    Bench::that_brings(&registry.name(), &content).await;
 }
 
 #[tokio::test]
@@ -126,9 +122,7 @@ async fn f11_the_same_content_by_many_names() {
         false => honest.serve(seen),
     })
     .await;
-    let bench = Bench::new();
-    bench.pull(&registry.name()).await.1.unwrap();
-    bench.holds(&registry.name(), &content);
+    Bench::that_brings(&registry.name(), &content).await;
     assert!(asked(&registry.blobs_seen()) < 2 * LARGE, "begun anew once, while little was there");
 }
 
@@ -142,15 +136,8 @@ async fn f12_refusals_on_the_way() {
             _ => honest.serve(seen),
         })
         .await;
-        let (honest, there) = (content.clone(), store.url(""));
-        let registry = Registry::new(move |seen| match seen.is_blob() {
-            true => redirect(307, &format!("{there}{}", seen.path)),
-            false => honest.serve(seen),
-        })
-        .await;
-        let bench = Bench::new();
-        bench.pull(&registry.name()).await.1.unwrap();
-        bench.holds(&registry.name(), &content);
+        let registry = Registry::leading_to(&store, &content).await;
+        Bench::that_brings(&registry.name(), &content).await;
         assert!(registry.blobs_seen().len() > 2, "the address was asked for again");
     }
 }

@@ -16,9 +16,7 @@ async fn f17_redirects() {
             _ => honest.serve(seen),
         })
         .await;
-        let bench = Bench::new();
-        bench.pull(&registry.name()).await.1.unwrap();
-        bench.holds(&registry.name(), &content);
+        Bench::that_brings(&registry.name(), &content).await;
         assert_eq!(registry.blobs_seen().len(), 4, "the direct address is remembered");
     }
 

@@ -81,8 +81,7 @@ async fn f06_stalls_are_left_for_another_connection() {
         // A busy machine may add some.
         settings.retries = 100;
     });
-    bench.pull(&registry.name()).await.1.unwrap();
-    bench.holds(&registry.name(), &content);
+    bench.brings(&registry.name(), &content).await;
 
     let honest = content.clone();
     let registry = Registry::new(move |seen| match seen.is_blob() {
@@ -109,8 +108,7 @@ async fn f07_a_drip_on_one_of_four_connections() {
     .await;
     let bench = Bench::with(usual);
     let start = Instant::now();
-    bench.pull(&registry.name()).await.1.unwrap();
-    bench.holds(&registry.name(), &content);
+    bench.brings(&registry.name(), &content).await;
     assert!(start.elapsed() < Duration::from_secs(60), "{:?}", start.elapsed());
     assert!(asked(&registry.blobs_seen()) < 2 * LARGE);
 }
@@ -132,8 +130,7 @@ async fn f07_a_drip_counts_as_a_stall() {
     })
     .await;
     let bench = Bench::with(|settings| settings.slow_window = Duration::from_millis(200));
-    bench.pull(&registry.name()).await.1.unwrap();
-    bench.holds(&registry.name(), &content);
+    bench.brings(&registry.name(), &content).await;
 }
 
 #[tokio::test]
@@ -149,8 +146,7 @@ async fn the_tail_is_shared() {
     .await;
     let bench = Bench::with(usual);
     let start = Instant::now();
-    bench.pull(&registry.name()).await.1.unwrap();
-    bench.holds(&registry.name(), &content);
+    bench.brings(&registry.name(), &content).await;
     assert!(start.elapsed() < Duration::from_secs(12), "alone it would be 16 s: {:?}", start.elapsed());
     let starts = |seen: &Seen| seen.range().filter(|(first, _)| first % RANGE as usize != 0);
     let halves: Vec<_> = registry.blobs_seen().iter().filter_map(starts).collect();
@@ -180,8 +176,7 @@ async fn the_first_of_two_ends_the_other() {
             settings.half = RANGE;
         });
         let start = Instant::now();
-        bench.pull(&registry.name()).await.1.unwrap();
-        bench.holds(&registry.name(), &content);
+        bench.brings(&registry.name(), &content).await;
         assert!(start.elapsed() < Duration::from_secs(10), "{wakes}: {:?}", start.elapsed());
         assert!(asked(&registry.blobs_seen()) <= 4 * RANGE as usize);
     }
@@ -205,8 +200,7 @@ async fn f13_busy_servers_are_given_the_time_they_ask_for() {
         .await;
         let bench = Bench::with(usual);
         let start = Instant::now();
-        bench.pull(&registry.name()).await.1.unwrap();
-        bench.holds(&registry.name(), &content);
+        bench.brings(&registry.name(), &content).await;
         assert!(start.elapsed() >= Duration::from_secs(least), "{status}: {:?}", start.elapsed());
     }
 }
