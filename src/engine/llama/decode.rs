@@ -201,8 +201,8 @@ impl<'m> Decoder<'m> {
             self.waiting.push_back(job);
             return Ok(());
         };
-        let tokens = self.vocab.tokens.clone();
-        self.preparing.start(job.sequence, job, move || tokens.constrain(&constraint))
+        let constraints = self.vocab.constraints.clone();
+        self.preparing.start(job.sequence, job, move || constraints.constrain(&constraint))
     }
 
     /// Takes in what was made beside this thread.
@@ -240,7 +240,7 @@ impl<'m> Decoder<'m> {
         let context = request.context_in(self.length);
         let prompt = answer::fit(tokens, request, prefix, context)?;
         let tokens = &self.vocab.tokens;
-        let answer = Answer::new(sequence, request, prompt, prefix, context, tokens, &self.events)?;
+        let answer = Answer::new(sequence, request, prompt, prefix, context, tokens, &self.events);
         // Images stand in the history as numbers that are no tokens.
         let guesses = self.ahead.is_on() && media.is_empty();
         let guesser = guesses.then(|| Guesser::new(tokens));

@@ -64,7 +64,7 @@ impl Backend for Llama {
         let model = Arc::new(model);
         let vocab = Vocab::new(&model);
         let mut limits = load::Limits::of(&model, spec);
-        let projector = load::projector(&model, spec)?;
+        let projector = vision::projector(&model, spec)?;
         if let Some(projector) = &projector {
             limits.batch = limits.batch.max(projector.least_batch());
         }

@@ -7,6 +7,7 @@ use llama_cpp_2::token::LlamaToken;
 use llama_cpp_2::token_type::LlamaTokenAttr;
 use llama_cpp_2::vocab::LlamaVocab;
 
+use crate::engine::constraint::Vocabulary;
 use crate::engine::event::EngineError;
 use crate::engine::tokens::{Piece, Tokens};
 
@@ -14,6 +15,7 @@ pub struct Vocab<'m> {
     vocab: LlamaVocab<'m>,
     /// What each token says, and which ones end an answer.
     pub tokens: Arc<Tokens>,
+    pub constraints: Arc<Vocabulary>,
 }
 
 /// A token as llama.cpp writes it. Ours are checked where they come in, so they fit.
@@ -33,8 +35,9 @@ impl<'m> Vocab<'m> {
         // Where one end must do, it is the one that the model's file names.
         let mut ends: Vec<LlamaToken> = vocab.tokens().filter(|token| vocab.is_eog(*token)).collect();
         ends.sort_by_key(|token| (*token != vocab.eos(), *token != vocab.eot()));
-        let tokens = Tokens::new(pieces, ends.into_iter().map(|LlamaToken(token)| token.cast_unsigned()).collect());
-        Self { vocab, tokens: Arc::new(tokens) }
+        let ends = ends.into_iter().map(|LlamaToken(token)| token.cast_unsigned()).collect();
+        let tokens = Arc::new(Tokens::new(pieces, ends));
+        Self { vocab, constraints: Arc::new(Vocabulary::new(tokens.clone())), tokens }
     }
 
     /// The token a prompt begins with, if the tokenizer adds it by itself.

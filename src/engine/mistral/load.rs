@@ -21,6 +21,7 @@ use super::model::Model;
 use super::panics::caught;
 use super::tokenizer::Tokenizer;
 use crate::engine::backend::Events;
+use crate::engine::constraint::Vocabulary;
 use crate::engine::event::{EngineError, RunnerReport};
 use crate::engine::request::LoadSpec;
 
@@ -39,6 +40,7 @@ pub fn load(spec: &LoadSpec, events: &Events) -> Result<Loaded, EngineError> {
     let folder = Folder::open(spec)?;
     let embedding = matches!(folder.family, Family::Embedding(_));
     let (tokenizer, tokens) = Tokenizer::open(&folder, embedding)?;
+    let tokens = Arc::new(tokens);
     let device = device(spec)?;
     if device.is_cpu()
         && let Some(method @ ("gptq" | "awq" | "mxfp4")) = folder.quantisation()
@@ -84,7 +86,8 @@ pub fn load(spec: &LoadSpec, events: &Events) -> Result<Loaded, EngineError> {
         numbers: AtomicUsize::new(1),
         events: events.clone(),
         tokenizer,
-        tokens: Arc::new(tokens),
+        constraints: Vocabulary::new(tokens.clone()),
+        tokens,
         context,
         end,
         embedding,

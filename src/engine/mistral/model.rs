@@ -10,6 +10,7 @@ use super::generate::Course;
 use super::panics;
 use super::tokenizer::Tokenizer;
 use crate::engine::backend::Events;
+use crate::engine::constraint::Vocabulary;
 use crate::engine::event::EngineError;
 use crate::engine::protocol::SequenceId;
 use crate::engine::tokens::Tokens;
@@ -25,6 +26,7 @@ pub struct Model {
     pub events: Events,
     pub tokenizer: Tokenizer,
     pub tokens: Arc<Tokens>,
+    pub constraints: Vocabulary,
     /// Tokens of one sequence.
     pub context: usize,
     /// The token that makes mistral.rs end a sequence. It has no other ends: which token is one is decided here.
