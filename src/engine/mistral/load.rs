@@ -16,7 +16,8 @@ use mistralrs::{
 use serde_json::{Value, json};
 use tokio::sync::Mutex;
 
-use super::folder::{Family, Folder, read_json, refuse};
+use super::folder::{Family, Folder};
+use super::json::{read_json, refuse};
 use super::model::Model;
 use super::panics::caught;
 use super::tokenizer::Tokenizer;
