@@ -241,7 +241,7 @@ pub fn metadata(model: &LlamaModel, key: &str) -> Option<String> {
 }
 
 /// What there is to say about a model whose context is made.
-pub fn report(model: &LlamaModel, vocab: &Vocab<'_>, limits: Limits) -> RunnerReport {
+pub fn report(model: &LlamaModel, vocab: &Vocab, limits: Limits) -> RunnerReport {
     let buffers = log::buffers();
     let size_vram = buffers.on_accelerators();
     let bos = vocab.bos().map(|bos| vocab.tokens.text(&[bos]));

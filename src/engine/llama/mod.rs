@@ -22,6 +22,7 @@ mod piece;
 mod policy;
 mod prompt;
 mod quantize;
+mod reader;
 mod saver;
 mod turns;
 mod unnamed;
@@ -93,8 +94,8 @@ impl Backend for Llama {
         } else {
             let ahead = ahead::Ahead::new(guessing, draft);
             let saver = saver::Saver::new(spec, limits, traits, &report.device);
-            let eyes = vision::Eyes::new(projector);
-            let decoder = decode::Decoder::new(context, &vocab, eyes, traits, limits, ahead, events.clone());
+            let reader = reader::Reader::new(&vocab, projector);
+            let decoder = decode::Decoder::new(context, reader, traits, limits, ahead, events.clone());
             events.loaded(report);
             decoder.saving(saver).run(commands);
         }
@@ -103,7 +104,7 @@ impl Backend for Llama {
 }
 
 /// The commands that need no more than the vocabulary.
-fn common(vocab: &Vocab<'_>, command: Command, events: &Events) {
+fn common(vocab: &Vocab, command: Command, events: &Events) {
     match command {
         Command::Tokenize { sequence, text, add_special } => {
             events.tokens(sequence, vocab.tokenize(&text, add_special));

@@ -5,12 +5,15 @@ use crate::engine::llama::cache::{self, Place};
 use crate::engine::saved::Look;
 
 impl Decoder<'_> {
-    /// Gives free slots to those who wait, in their order.
+    /// Gives free slots to those who wait, in their order. For each whose prompt is still being read a slot is left free, and
+    /// those behind it may have the others.
     pub(super) fn seat(&mut self) {
-        while let Some(job) = self.waiting.pop_front() {
+        let mut passed = 0;
+        while let Some(job) = self.waiting.next(&mut passed, self.free().len()) {
             let Some(slot) = self.place(job.answer.history()) else {
-                return self.waiting.push_front(job);
+                return self.waiting.enter(job.sequence, job);
             };
+            self.waiting.leave(job.sequence);
             self.clock += 1;
             self.cached[slot].used = self.clock;
             let job = self.jobs[slot].insert(job);
@@ -21,9 +24,13 @@ impl Decoder<'_> {
         }
     }
 
+    fn free(&self) -> Vec<usize> {
+        (0..self.jobs.len()).filter(|slot| self.jobs[*slot].is_none()).collect()
+    }
+
     /// A free slot that knows of `prompt` what is to be had. `None` while none is free, or what is known is still being read.
     fn place(&mut self, prompt: &[u32]) -> Option<usize> {
-        let free: Vec<usize> = (0..self.jobs.len()).filter(|slot| self.jobs[*slot].is_none()).collect();
+        let free = self.free();
         let Place { slot, from } = cache::place(&self.cached, &free, prompt, self.traits.copies())?;
         let best = &self.cached[from.unwrap_or(slot)];
         match self.saver.as_mut().map_or(Look::Nothing, |saver| saver.look(prompt, best)) {
