@@ -1,8 +1,8 @@
 //! llama.cpp as a backend: GGUF models, many sequences in one batch.
 //!
 //! llama.cpp makes logits of tokens; what is made of the logits is the engine's own, the same for every backend.
-//! One thread owns the model's context and all sequences. What must be made for an answer first, a constraint or what there is
-//! to see in an image, is made beside it.
+//! One thread owns the model's context and all sequences. What must be made for an answer first, a constraint, what there is to
+//! see in an image or the tokens of a long text, is made beside it.
 
 mod ahead;
 mod cache;
