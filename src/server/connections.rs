@@ -8,6 +8,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 
 use super::patient::{Patience, Patient};
@@ -28,13 +29,15 @@ pub struct Connections {
     /// Told to go: who is idle does so at once, and who waits for an answer once it is whole. Each connection holds a
     /// receiver.
     leave: watch::Sender<()>,
+    /// Cancelled when nobody is waited for any more.
+    cut: CancellationToken,
 }
 
 impl Connections {
     /// As many as the system allows, but for some files that are needed beside them.
     pub fn new() -> Self {
         let most = open_files().map_or(MOST, |files| (files / 2).clamp(1, MOST));
-        Self { room: Arc::new(Semaphore::new(most)), leave: watch::Sender::new(()) }
+        Self { room: Arc::new(Semaphore::new(most)), leave: watch::Sender::new(()), cut: CancellationToken::new() }
     }
 
     /// Takes connections in until it is told to stop.
@@ -46,7 +49,10 @@ impl Connections {
             };
             tokio::select! {
                 (accepted, place) = next => match accepted {
-                    Ok((stream, _)) => drop(tokio::spawn(serve(stream, router.clone(), self.leave.subscribe(), place))),
+                    Ok((stream, _)) => {
+                        let served = serve(stream, router.clone(), self.leave.subscribe(), place);
+                        drop(tokio::spawn(self.cut.clone().run_until_cancelled_owned(served)));
+                    }
                     Err(error) => {
                         // Out of file descriptors, mostly: give the others time to end.
                         tracing::warn!(%error, "a connection could not be accepted");
@@ -70,8 +76,14 @@ impl Connections {
     }
 
     /// Closes idle connections, and waits until all others have ended.
-    pub async fn end(self) {
+    pub async fn end(&self) {
         self.leave.send(()).ok();
+        self.leave.closed().await;
+    }
+
+    /// Ends all that are left, whatever they are at.
+    pub async fn cut(&self) {
+        self.cut.cancel();
         self.leave.closed().await;
     }
 }
