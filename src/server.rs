@@ -146,8 +146,8 @@ impl Stops {
     }
 }
 
-/// Serves until SIGTERM or SIGINT; running answers may then end, unless it is told a second time. `only` replaces the two
-/// usual addresses.
+/// Serves until SIGTERM or SIGINT; running answers may then end, unless it is told a second time, and saved prompts are written,
+/// unless it is told once more. `only` replaces the two usual addresses.
 ///
 /// # Errors
 /// When no address can be listened on, or the store cannot be opened.
@@ -180,15 +180,20 @@ pub async fn serve(config: Config, only: Vec<Endpoint>) -> Result<(), ServerErro
     for task in accepting {
         task.await.ok();
     }
-    tokio::select! {
-        () = connections.end() => {
-            tokio::select! { () = engine.ended() => {} () = stops.next() => {} }
-            return Ok(());
+    let in_time = tokio::select! {
+        () = connections.end() => true,
+        () = tokio::time::sleep(GRACE) => false,
+        () = stops.next() => false,
+    };
+    let end = async {
+        if !in_time {
+            tracing::warn!("answers that were still running are cut off");
+            connections.cut().await;
         }
-        () = tokio::time::sleep(GRACE) => {}
-        () = stops.next() => {}
-    }
-    tracing::warn!("answers that were still running are cut off");
+        // What runners know is saved, however answers ended.
+        engine.ended().await;
+    };
+    tokio::select! { () = end => {} () = stops.next() => {} }
     Ok(())
 }
 

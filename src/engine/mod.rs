@@ -40,8 +40,10 @@ mod tokens;
 
 pub use event::{Completion, EngineError, FinishReason, RunnerReport, StepEvent, TokenLogprob, Usage};
 pub use memory::available as available_memory;
-pub use quantize::{QuantizeSpec, Quantizer};
-pub use request::{Constraint, EmbedReply, EmbedRequest, EngineKind, GenerateRequest, LoadSpec, PromptPart, Saving};
+pub use quantize::Quantizer;
+pub use request::{
+    Constraint, EmbedReply, EmbedRequest, EngineKind, GenerateRequest, LoadSpec, PromptPart, QuantizeSpec, Saving,
+};
 
 use std::pin::Pin;
 use std::sync::Arc;

@@ -9,8 +9,7 @@ use serde::{Deserialize, Serialize};
 use tokio_util::codec::LengthDelimitedCodec;
 
 use super::event::{EngineError, RunnerReport, StepEvent};
-use super::quantize::QuantizeSpec;
-use super::request::{EmbedReply, EmbedRequest, GenerateRequest, LoadSpec};
+use super::request::{EmbedReply, EmbedRequest, GenerateRequest, LoadSpec, QuantizeSpec};
 
 /// The number of a request, unique in its runner's life.
 pub type SequenceId = u64;

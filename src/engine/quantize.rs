@@ -11,23 +11,13 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use futures_util::Stream;
-use serde::{Deserialize, Serialize};
 use tokio::runtime::Handle;
 
 use super::event::EngineError;
 use super::protocol::{Command, Event};
+use super::request::QuantizeSpec;
 use super::spawn::{Offspring, Program, Spawned};
 use crate::gguf::{FileType, Gguf, GgufKind, Making};
-
-/// What is to be quantised.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct QuantizeSpec {
-    /// The GGUF file, or its parts in order; they come out as one file.
-    pub input: Vec<PathBuf>,
-    /// Is made, or written over.
-    pub output: PathBuf,
-    pub to: FileType,
-}
 
 /// How far a quantisation is, in bytes of the input's tensors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::gguf::FileType;
 use crate::types::{Guessing, LoadOptions, SamplingOptions};
 
 /// Which library runs a model.
@@ -53,6 +54,16 @@ impl LoadSpec {
             && self.adapters == other.adapters
             && self.projectors == other.projectors
     }
+}
+
+/// What is to be quantised.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QuantizeSpec {
+    /// The GGUF file, or its parts in order; they come out as one file.
+    pub input: Vec<PathBuf>,
+    /// Is made, or written over.
+    pub output: PathBuf,
+    pub to: FileType,
 }
 
 /// A piece of a prompt.

@@ -2,7 +2,7 @@
 
 use super::request::{EngineKind, LoadSpec, Saving};
 use crate::gguf::{Gguf, Metadata};
-use crate::store::{Capability, Model, ModelFormat, StoreError};
+use crate::store::{Capability, MediaType, Model, ModelFormat, StoreError};
 use crate::types::{Guessing, LoadOptions};
 
 /// Context of one sequence when nobody says.
@@ -65,7 +65,12 @@ pub fn plan(model: &Model, options: &LoadOptions, defaults: Defaults) -> Result<
     let context = u64::try_from(options.num_ctx).unwrap_or(0);
     let drafts = model.draft_head().filter(|_| guesses);
     let sequence = head.iter().chain(&drafts).map(|head| cache_bytes(head, context)).sum::<u64>();
-    let weights_bytes = model.size();
+    // A draft that is not loaded takes nothing.
+    let left_out: u64 = match guesses {
+        true => 0,
+        false => model.manifest.layers_of(MediaType::Draft).map(|layer| layer.size).sum(),
+    };
+    let weights_bytes = model.size() - left_out;
     let projectors = model.projectors();
     let compute = COMPUTE * (1 + projectors.len() as u64 + u64::from(drafts.is_some()));
     let estimate = |parallel: u32| {
@@ -143,18 +148,49 @@ pub(super) fn check(spec: &LoadSpec) -> Result<(), String> {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
+    use std::path::{Path, PathBuf};
 
     use super::*;
+    use crate::store::testing;
+
+    fn tiny(file: &str) -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("compat-tests/models/tiny").join(file)
+    }
 
     #[test]
     fn the_tiny_model_s_cache() {
-        let tiny = Path::new(env!("CARGO_MANIFEST_DIR")).join("compat-tests/models/tiny/tiny-f16.gguf");
-        let head = Gguf::peek(&tiny).unwrap();
+        let head = Gguf::peek(&tiny("tiny-f16.gguf")).unwrap();
         let number = |key: &str| head.arch_u64(key).unwrap();
         let token = number("block_count") * number("attention.head_count_kv") * 2 * number("attention.key_length") * 2;
         assert!(token > 0);
         assert_eq!(cache_bytes(&head, 100), token * 100);
+    }
+
+    /// Its weights, a cache of its own for each sequence, and buffers.
+    #[test]
+    fn a_draft_takes_memory_beside_its_model() {
+        let (_folder, store) = testing::store();
+        let layer = |kind, file| testing::layer(&store, kind, &std::fs::read(tiny(file)).unwrap());
+        let (weights, draft) = (layer(MediaType::Model, "tiny-q8_0.gguf"), layer(MediaType::Draft, "tiny-q4_k_m.gguf"));
+        let plain = testing::model(&store, "plain", vec![weights.clone()]);
+        let drafted = testing::model(&store, "drafted", vec![weights, draft.clone()]);
+        let planned = |name, guessing, defaults: Defaults| {
+            let options = LoadOptions { num_ctx: 1000, ..LoadOptions::default() };
+            plan(&store.model(name).unwrap(), &options, Defaults { guessing, ..defaults }).unwrap()
+        };
+        let estimate =
+            |name, guessing, parallel| planned(name, guessing, Defaults { parallel, ..Defaults::default() }).estimate;
+        let cache = cache_bytes(&Gguf::peek(&tiny("tiny-q4_k_m.gguf")).unwrap(), 1000);
+        for parallel in [1, 4] {
+            let [alone, with] = [&plain, &drafted].map(|name| estimate(name, Guessing::WherePays, parallel));
+            assert_eq!(with - alone, draft.size + cache * u64::from(parallel) + COMPUTE, "{parallel}");
+            assert_eq!(estimate(&drafted, Guessing::Off, parallel), alone, "it is not loaded");
+        }
+        // What has just room for four sequences has it for fewer beside a draft.
+        let available = Some((estimate(&plain, Guessing::WherePays, 4) as f64 / SHARE) as u64);
+        let parallel =
+            |name| planned(name, Guessing::WherePays, Defaults { available, ..Defaults::default() }).spec.parallel;
+        assert_eq!((parallel(&plain), parallel(&drafted)), (4, 1));
     }
 
     #[test]

@@ -1,11 +1,5 @@
 //! A model's tokens as hanzod sees them: their bytes, which are marks and no text, and which end an answer.
 
-use std::sync::{Arc, OnceLock};
-
-use super::constraint::{Constrained, Vocabulary};
-use super::event::EngineError;
-use super::request::Constraint;
-
 /// One token, as a backend describes it.
 #[derive(Clone, Debug, Default)]
 pub struct Piece {
@@ -16,21 +10,24 @@ pub struct Piece {
 
 /// All of a model's tokens; made once a model and shared by its sequences.
 pub struct Tokens {
-    pieces: Arc<[Piece]>,
+    pieces: Vec<Piece>,
     ends: Vec<u32>,
-    /// Made when the first constraint comes: it takes seconds for a large vocabulary.
-    vocabulary: OnceLock<Result<Vocabulary, EngineError>>,
 }
 
 impl Tokens {
     /// `pieces` in the order of ids, and the tokens that `ends` an answer, the usual one first.
     pub fn new(pieces: Vec<Piece>, ends: Vec<u32>) -> Self {
-        Self { pieces: pieces.into(), ends, vocabulary: OnceLock::new() }
+        Self { pieces, ends }
     }
 
     /// How many there are; logits beyond are padding.
     pub fn count(&self) -> usize {
         self.pieces.len()
+    }
+
+    /// In the order of ids.
+    pub fn pieces(&self) -> &[Piece] {
+        &self.pieces
     }
 
     /// The token's bytes, a special token's text included.
@@ -54,16 +51,6 @@ impl Tokens {
     pub fn text(&self, tokens: &[u32]) -> String {
         let bytes: Vec<u8> = tokens.iter().flat_map(|&token| self.bytes(token)).copied().collect();
         String::from_utf8_lossy(&bytes).into_owned()
-    }
-
-    /// # Errors
-    /// As [`Vocabulary::constrain`], and when the vocabulary cannot be read by llguidance.
-    pub fn constrain(&self, constraint: &Constraint) -> Result<Constrained, EngineError> {
-        let vocabulary = self.vocabulary.get_or_init(|| {
-            let end = self.ends.first().ok_or_else(|| EngineError::Failed("the model has no end token".into()))?;
-            Vocabulary::new(self.pieces.clone(), *end)
-        });
-        vocabulary.as_ref().map_err(Clone::clone)?.constrain(constraint)
     }
 }
 

@@ -13,6 +13,7 @@ use rustix::process::Rlimit;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::{Instant, sleep_until, timeout};
+use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 
 use super::patient::{Meter, Patience, Patient};
@@ -53,6 +54,8 @@ pub struct Connections {
     /// Told to go: who is idle does so at once, and who waits for an answer once it is whole. Each connection holds a
     /// receiver.
     leave: watch::Sender<()>,
+    /// Cancelled when nobody is waited for any more.
+    cut: CancellationToken,
     queues: Queues,
 }
 
@@ -81,6 +84,7 @@ impl Connections {
             stuck: Arc::default(),
             full: Arc::default(),
             leave: watch::Sender::new(()),
+            cut: CancellationToken::new(),
             queues: Queues::default(),
         }
     }
@@ -154,7 +158,10 @@ impl Connections {
         let stream = Patient::new(stream, PATIENCE, meter, seat.clone());
         let leave = self.leave.subscribe();
         match place {
-            Place::Served(place) => drop(tokio::spawn(serve(stream, seat, routers.usual.clone(), leave, place))),
+            Place::Served(place) => {
+                let served = serve(stream, seat, routers.usual.clone(), leave, place);
+                drop(tokio::spawn(self.cut.clone().run_until_cancelled_owned(served)));
+            }
             Place::Refused(place) => {
                 let refusal = serve(stream, seat, routers.full.clone(), leave, place);
                 drop(tokio::spawn(timeout(REFUSAL, refusal)));
@@ -163,8 +170,14 @@ impl Connections {
     }
 
     /// Closes idle connections, and waits until all others have ended.
-    pub async fn end(self) {
+    pub async fn end(&self) {
         self.leave.send(()).ok();
+        self.leave.closed().await;
+    }
+
+    /// Ends all that are left, whatever they are at.
+    pub async fn cut(&self) {
+        self.cut.cancel();
         self.leave.closed().await;
     }
 }

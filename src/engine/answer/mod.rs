@@ -58,10 +58,7 @@ pub struct Answer {
 
 impl Answer {
     /// An answer to `prompt`, which fits into `context` ([`fit`]). `prefix` is how many of its tokens the tokenizer put in
-    /// front by itself.
-    ///
-    /// # Errors
-    /// When the constraint cannot be compiled.
+    /// front by itself. The request's constraint is held by [`Self::hold`].
     pub fn new(
         sequence: SequenceId,
         request: &GenerateRequest,
@@ -70,10 +67,10 @@ impl Answer {
         context: usize,
         tokens: &Arc<Tokens>,
         events: &Events,
-    ) -> Result<Self, EngineError> {
+    ) -> Self {
         let bound = context as u64 * LONGEST_ANSWER;
         let limit = u64::try_from(request.sampling.num_predict).ok().filter(|limit| (1..bound).contains(limit));
-        let mut answer = Self {
+        Self {
             sequence,
             events: events.clone(),
             tokens: tokens.clone(),
@@ -92,14 +89,10 @@ impl Answer {
             shown: 0,
             began: Instant::now(),
             over: false,
-        };
-        if let Some(constraint) = &request.constraint {
-            answer.hold(tokens.constrain(constraint)?);
         }
-        Ok(answer)
     }
 
-    /// Holds the answer to a constraint that was compiled apart from it, before its first token.
+    /// Holds the answer to a constraint, before its first token.
     pub fn hold(&mut self, constrained: Constrained) {
         self.constrained = Some(constrained);
     }

@@ -3,7 +3,9 @@
 use std::sync::mpsc;
 
 use super::*;
+use crate::engine::constraint::Vocabulary;
 use crate::engine::protocol::Event;
+use crate::engine::request::Constraint;
 use crate::engine::tokens::Piece;
 use crate::types::SamplingOptions;
 
@@ -33,7 +35,7 @@ fn letters() -> Arc<Tokens> {
 /// Lets a model that wants to say `tokens` answer a prompt of three tokens.
 fn say(request: &GenerateRequest, tokens: &[u32], context: usize) -> (String, Completion, Vec<Next>) {
     let (sender, events) = mpsc::channel();
-    let mut answer = Answer::new(1, request, vec![0, 1, 2], 0, context, &letters(), &Events::new(sender)).unwrap();
+    let mut answer = Answer::new(1, request, vec![0, 1, 2], 0, context, &letters(), &Events::new(sender));
     answer.begin(0);
     assert_eq!(answer.history(), [0, 1, 2]);
     let mut steps = Vec::new();
@@ -95,7 +97,7 @@ fn num_predict_is_bounded_and_zero_is_not_set() {
         let mut request = request();
         request.sampling.num_predict = num_predict;
         let (sender, _events) = mpsc::channel();
-        Answer::new(1, &request, vec![0], 0, 8, &letters(), &Events::new(sender)).unwrap().limit
+        Answer::new(1, &request, vec![0], 0, 8, &letters(), &Events::new(sender)).limit
     };
     assert_eq!([3, 0, -1, i64::MIN, i64::MAX].map(limit), [3, 80, 80, 80, 80]);
 }
@@ -106,7 +108,7 @@ fn guesses_never_reach_beyond_the_answer() {
         let mut request = request();
         request.sampling.num_predict = num_predict;
         let (sender, _events) = mpsc::channel();
-        let mut answer = Answer::new(1, &request, vec![0; 3], 0, context, &letters(), &Events::new(sender)).unwrap();
+        let mut answer = Answer::new(1, &request, vec![0; 3], 0, context, &letters(), &Events::new(sender));
         for _ in 0..said {
             answer.push(&[1.0]);
         }
@@ -135,7 +137,7 @@ fn num_keep_leaves_room_whatever_it_is() {
         let prompt = fit((0..20).collect(), &request, 1, context).unwrap();
         assert!((1..context).contains(&prompt.len()), "{num_keep}, {context}: {prompt:?}");
         let (sender, _events) = mpsc::channel();
-        let mut answer = Answer::new(1, &request, prompt, 1, context, &letters(), &Events::new(sender)).unwrap();
+        let mut answer = Answer::new(1, &request, prompt, 1, context, &letters(), &Events::new(sender));
         let logits: Vec<f32> = (0..26).map(|token| if token == 5 { 1.0 } else { 0.0 }).collect();
         for _ in 0..3 * context {
             if let Next::Full(_) = answer.push(&logits) {
@@ -172,4 +174,22 @@ fn a_long_prompt_loses_its_middle() {
     assert!(matches!(refused, Err(EngineError::Invalid(text)) if text.contains("request (20 tokens) exceeds")));
     let refused = fit(prompt, &GenerateRequest { shift: false, ..request() }, 0, 8);
     assert!(matches!(refused, Err(EngineError::Invalid(text)) if text.starts_with("the prompt is longer than")));
+}
+
+#[test]
+fn a_constraint_holds_it_and_ends_it() {
+    let (sender, events) = mpsc::channel();
+    let tokens = letters();
+    let mut answer = Answer::new(1, &request(), vec![0], 0, 16, &tokens, &Events::new(sender));
+    let constraint = Constraint { schema: r#"{"type":"null"}"#.into(), after: None, calls: Vec::new() };
+    answer.hold(Vocabulary::new(tokens).constrain(&constraint).unwrap());
+    // The model would rather say something else.
+    let mut logits = vec![0.0; 28];
+    logits[23] = 9.0;
+    let steps: Vec<Next> = (0..4).map(|_| answer.push(&logits)).collect();
+    let [n, u, l] = [b'n', b'u', b'l'].map(|letter| u32::from(letter - b'a'));
+    assert_eq!(steps, [Next::Token(n), Next::Token(u), Next::Token(l), Next::Over]);
+    let last = events.try_iter().last().unwrap();
+    let Event::Step { step: StepEvent::Done(done), .. } = last else { panic!("{last:?}") };
+    assert_eq!((done.finish, done.usage.completion_tokens), (FinishReason::Stop, 5), "the end is counted too");
 }

@@ -4,13 +4,16 @@
 //! thread that answers wait for.
 
 use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use llguidance::Matcher;
 use llguidance::api::{ParserLimits, TopLevelGrammar};
+use llguidance::{Matcher, ParserFactory};
 use serde_json::{Value, json};
+use toktrie::{ApproximateTokEnv, TokEnv, TokRxInfo, TokTrie};
 
-use super::Vocabulary;
+use crate::engine::event::EngineError;
+use crate::engine::tokens::{Piece, Tokens};
 
 /// Blanks between parts of the JSON, as llama.cpp's grammars allow them: a blank, or a line break and what indents.
 const WHITESPACE: &str = r"( |\n{1,2}[ \t]{0,20})?";
@@ -24,12 +27,35 @@ const TRIES: usize = 100;
 const PATIENCE: Duration = Duration::from_millis(500);
 
 /// llguidance's limits, a grammar's size halved: the largest schema it was tried with has 200 000 symbols.
-pub(super) fn limit(limits: &mut ParserLimits) {
+fn limit(limits: &mut ParserLimits) {
     limits.max_grammar_size = 250_000;
     limits.verbose_errors = false;
 }
 
-impl Vocabulary {
+/// Compiles schemas over one vocabulary.
+pub(super) struct Grammars {
+    factory: ParserFactory,
+}
+
+impl Grammars {
+    /// No text of an answer can mean a special token.
+    ///
+    /// # Errors
+    /// When llguidance cannot make its tables of `tokens`, or none of them ends an answer.
+    pub(super) fn new(tokens: &Tokens) -> Result<Self, EngineError> {
+        let end = tokens.ends().first().ok_or_else(|| EngineError::Failed("the model has no end token".into()))?;
+        let size =
+            u32::try_from(tokens.count()).map_err(|_| EngineError::Failed("the vocabulary is too large".into()))?;
+        let text = |piece: &Piece| if piece.special { Vec::new() } else { piece.bytes.clone() };
+        let texts: Vec<Vec<u8>> = tokens.pieces().iter().map(text).collect();
+        let trie = TokTrie::from(&TokRxInfo::new(size, *end), &texts);
+        let environment: TokEnv = Arc::new(ApproximateTokEnv::new(trie));
+        let mut factory = ParserFactory::new_simple(&environment).map_err(invalid)?;
+        factory.quiet();
+        limit(factory.limits_mut());
+        Ok(Self { factory })
+    }
+
     /// # Errors
     /// Where and why the schema cannot be held, in a line.
     pub(super) fn grammar(&self, text: &str) -> Result<Matcher, String> {
@@ -116,6 +142,10 @@ fn parts(schema: &Value) -> Vec<(String, &Value)> {
         parts.extend(schema.get(key).filter(|part| part.is_object()).map(|part| (format!("/{key}"), part)));
     }
     parts
+}
+
+pub(super) fn invalid(error: impl std::fmt::Display) -> EngineError {
+    EngineError::Invalid(format!("invalid format: {error}"))
 }
 
 /// The first line of what llguidance says, without its inner state.

@@ -2,47 +2,37 @@
 
 mod compile;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
-use llguidance::{Matcher, ParserFactory};
-use toktrie::{ApproximateTokEnv, SimpleVob, TokEnv, TokRxInfo, TokTrie};
+use llguidance::Matcher;
+use toktrie::SimpleVob;
 
 use super::event::EngineError;
 use super::request::Constraint;
-use super::tokens::Piece;
-use compile::line;
+use super::tokens::{Piece, Tokens};
+use compile::{Grammars, invalid, line};
 
 /// Blanks that may stand between the end of thinking and the JSON, in bytes.
 const BLANKS: usize = 8;
 
 /// A model's vocabulary as constraints see it; made once a model.
 pub struct Vocabulary {
-    factory: ParserFactory,
-    pieces: Arc<[Piece]>,
+    tokens: Arc<Tokens>,
+    /// Made when the first constraint comes: it takes seconds for a large vocabulary.
+    grammars: OnceLock<Result<Grammars, EngineError>>,
 }
 
 impl Vocabulary {
-    /// `pieces` in the order of ids. No text of an answer can mean a special one.
-    ///
-    /// # Errors
-    /// When llguidance cannot make its tables of it.
-    pub fn new(pieces: Arc<[Piece]>, end: u32) -> Result<Self, EngineError> {
-        let size =
-            u32::try_from(pieces.len()).map_err(|_| EngineError::Failed("the vocabulary is too large".into()))?;
-        let text = |piece: &Piece| if piece.special { Vec::new() } else { piece.bytes.clone() };
-        let texts: Vec<Vec<u8>> = pieces.iter().map(text).collect();
-        let trie = TokTrie::from(&TokRxInfo::new(size, end), &texts);
-        let environment: TokEnv = Arc::new(ApproximateTokEnv::new(trie));
-        let mut factory = ParserFactory::new_simple(&environment).map_err(invalid)?;
-        factory.quiet();
-        compile::limit(factory.limits_mut());
-        Ok(Self { factory, pieces })
+    pub fn new(tokens: Arc<Tokens>) -> Self {
+        Self { tokens, grammars: OnceLock::new() }
     }
 
     /// # Errors
-    /// [`EngineError::Invalid`] naming the part of the schema that cannot be compiled.
+    /// [`EngineError::Invalid`] naming the part of the schema that cannot be compiled; when llguidance cannot read the
+    /// vocabulary.
     pub fn constrain(&self, constraint: &Constraint) -> Result<Constrained, EngineError> {
-        let matcher = self.grammar(&constraint.schema).map_err(invalid)?;
+        let grammars = self.grammars.get_or_init(|| Grammars::new(&self.tokens)).as_ref().map_err(Clone::clone)?;
+        let matcher = grammars.grammar(&constraint.schema).map_err(invalid)?;
         let stage = match &constraint.after {
             Some(text) => Stage::Waiting { text: text.clone().into_bytes(), seen: Vec::new() },
             None => Stage::Beginning { typed: Vec::new() },
@@ -51,7 +41,7 @@ impl Vocabulary {
         let blanks = if constraint.after.is_some() { BLANKS } else { 0 };
         let calls: Vec<Vec<u8>> = calls.filter(|call| !call.is_empty()).collect();
         let openers = self.openers(blanks, &calls);
-        Ok(Constrained { matcher, stage, blanks, calls, openers, pieces: self.pieces.clone() })
+        Ok(Constrained { matcher, stage, blanks, calls, openers, tokens: self.tokens.clone() })
     }
 
     /// The tokens that may stand before the JSON: blanks, and what begins a call.
@@ -63,7 +53,7 @@ impl Vocabulary {
             let (before, text) = split(&piece.bytes);
             !piece.bytes.is_empty() && before <= blanks && (text.is_empty() || goes_on(calls, b"", text))
         };
-        (0..).zip(self.pieces.iter()).filter(|(_, piece)| opens(piece)).map(|(token, _)| token).collect()
+        (0..).zip(self.tokens.pieces()).filter(|(_, piece)| opens(piece)).map(|(token, _)| token).collect()
     }
 }
 
@@ -77,10 +67,6 @@ fn split(bytes: &[u8]) -> (usize, &[u8]) {
 fn goes_on(calls: &[Vec<u8>], text: &[u8], piece: &[u8]) -> bool {
     let rests = calls.iter().filter_map(|call| call.strip_prefix(text));
     !piece.is_empty() && rests.into_iter().any(|rest| rest.starts_with(piece) || piece.starts_with(rest))
-}
-
-fn invalid(error: impl std::fmt::Display) -> EngineError {
-    EngineError::Invalid(format!("invalid format: {error}"))
 }
 
 /// How far an answer under a constraint is.
@@ -105,7 +91,7 @@ pub struct Constrained {
     calls: Vec<Vec<u8>>,
     /// Tokens that may stand before the JSON: found once, since a vocabulary is long to look through.
     openers: Vec<u32>,
-    pieces: Arc<[Piece]>,
+    tokens: Arc<Tokens>,
 }
 
 impl Constrained {
@@ -123,13 +109,13 @@ impl Constrained {
         if let Stage::Beginning { typed } = &self.stage {
             let (before, text) = split(typed);
             if text.is_empty() {
-                let fits = |token: &&u32| before + split(&self.pieces[**token as usize].bytes).0 <= self.blanks;
+                let fits = |token: &&u32| before + split(self.tokens.bytes(**token)).0 <= self.blanks;
                 self.openers.iter().filter(fits).for_each(|token| mask.allow_token(*token));
             } else {
                 // A call is half written, and nothing else can follow.
                 mask.set_all(false);
                 let fitting =
-                    (0..).zip(self.pieces.iter()).filter(|(_, piece)| goes_on(&self.calls, text, &piece.bytes));
+                    (0..).zip(self.tokens.pieces()).filter(|(_, piece)| goes_on(&self.calls, text, &piece.bytes));
                 fitting.for_each(|(token, _)| mask.allow_token(token));
             }
         }

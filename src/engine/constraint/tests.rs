@@ -8,7 +8,7 @@ fn bytes() -> Vocabulary {
     let mut pieces: Vec<Piece> = (0..=255).map(|byte| Piece { bytes: vec![byte], special: false }).collect();
     pieces.push(Piece { bytes: b"<end>".to_vec(), special: true });
     pieces.push(Piece { bytes: b"[CALL]".to_vec(), special: true });
-    Vocabulary::new(pieces.into(), 256).unwrap()
+    Vocabulary::new(Arc::new(Tokens::new(pieces, vec![256])))
 }
 
 fn follow(constrained: &mut Constrained, text: &str) -> Result<(), usize> {
@@ -129,7 +129,7 @@ fn tokens_of_several_bytes_may_stand_before_the_json() {
     let texts: [&[u8]; 11] =
         [b"\n", b"\n\n  ", b" \t<ca", b"<call", b"ll>", b"ll>{\"x", b"lx", b">", b"[CALL]", b"{", b"<end>"];
     let piece = |text: &&[u8]| Piece { bytes: text.to_vec(), special: matches!(*text, b"[CALL]" | b"<end>") };
-    let vocabulary = Vocabulary::new(texts.iter().map(piece).collect(), 10).unwrap();
+    let vocabulary = Vocabulary::new(Arc::new(Tokens::new(texts.iter().map(piece).collect(), vec![10])));
     let calls = vec![" <call>".into(), "[CALL]".into()];
     let constraint = Constraint { schema: r#"{"type":"object"}"#.into(), after: Some("</t>".into()), calls };
     let allowed = |typed: &[usize]| {

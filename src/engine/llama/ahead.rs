@@ -137,7 +137,10 @@ impl<D: Drafts> Ahead<D> {
         let step = self.step(seats, pace);
         let promised = step.wished(&offers(&promise), found);
         let wishes = step.wished(&offers(&hope), found);
-        let tried = wishes.len() > promised.len();
+        // Also a longer guess than promises to pay: else it would be asked for at each step from the rest's end on. It costs what
+        // it takes longer; what has to be read is read for the others too.
+        let tried = wishes.iter().any(|&(at, most)| promised.iter().all(|&(seat, told)| seat != at || told < most));
+        let longer = (!promised.is_empty()).then(|| step.drafting(&wishes) - step.drafting(&promised));
         let Some(draft) = &mut self.draft else { return Ok(Vec::new()) };
         if !wishes.is_empty() {
             let wish = |&(at, most): &(usize, usize)| Wish { slot: seats[at].slot, history: seats[at].history, most };
@@ -151,7 +154,7 @@ impl<D: Drafts> Ahead<D> {
             draft.measure()?;
         }
         if rested && (tried || wishes.is_empty()) {
-            self.rest.after(draft.took());
+            self.rest.after(longer.unwrap_or_else(|| draft.took()));
         }
         Ok(wishes.into_iter().map(|(at, _)| at).collect())
     }
@@ -184,14 +187,15 @@ impl<D: Drafts> Step<'_, D> {
 
     /// Seconds with so many guesses, of which the draft is yet to make those of the seats `asked`.
     fn seconds(&self, counts: &[usize], asked: &[usize]) -> Option<f64> {
-        let longest = asked.iter().map(|at| counts[*at]).max().unwrap_or(0);
         let evaluated = self.turns.expect(&self.rows(|at| 1 + counts[at]), self.pace)?;
-        Some(
-            evaluated
-                + (1..=longest)
-                    .map(|length| self.guessing(|at| asked.contains(&at) && counts[at] >= length))
-                    .sum::<f64>(),
-        )
+        Some(evaluated + self.drafting(&asked.iter().map(|at| (*at, counts[*at])).collect::<Vec<_>>()))
+    }
+
+    /// Seconds that the draft takes to guess for so many seats so many tokens each.
+    fn drafting(&self, wishes: &[(usize, usize)]) -> f64 {
+        let longest = wishes.iter().map(|(_, most)| *most).max().unwrap_or(0);
+        let wished = |at: usize, length: usize| wishes.iter().any(|&(seat, most)| seat == at && most >= length);
+        (1..=longest).map(|length| self.guessing(|at| wished(at, length))).sum()
     }
 
     /// Seconds that the draft takes to guess a token for some seats. What is not known yet is hoped to be nothing.

@@ -1,8 +1,10 @@
 //! Continuous batching: one loop, each turn of which takes every answer a token further in one batch, and evaluates pieces of the
 //! prompts that wait in another.
 
+mod enter;
 mod evaluate;
 mod look;
+mod queue;
 mod seat;
 
 use std::collections::VecDeque;
@@ -21,17 +23,16 @@ use super::draft::Draft;
 use super::guess::Guesser;
 use super::pace::Pace;
 use super::piece::{self, Piece, Plan};
-use super::prompt::Prompt;
+use super::reader::{Reader, Reading};
 use super::saver::Saver;
 use super::vision::{Eyes, Medium};
-use super::vocab::Vocab;
-use crate::engine::answer::{self, Answer, Next};
+use crate::engine::answer::{Answer, Next};
 use crate::engine::backend::Events;
 use crate::engine::constraint::Constrained;
 use crate::engine::event::EngineError;
 use crate::engine::preparing::Preparing;
 use crate::engine::protocol::{Command, SequenceId};
-use crate::engine::request::{Constraint, GenerateRequest};
+use queue::Queue;
 
 /// A request under way, or waiting for a slot.
 pub struct Job {
@@ -47,7 +48,7 @@ pub struct Job {
 
 pub struct Decoder<'m> {
     context: LlamaContext<'m>,
-    vocab: &'m Vocab<'m>,
+    reader: Reader,
     eyes: Eyes,
     traits: Traits,
     /// Tokens of one sequence at the most.
@@ -58,8 +59,7 @@ pub struct Decoder<'m> {
     saver: Option<Saver>,
     /// What is being written, by slot.
     jobs: Vec<Option<Job>>,
-    /// In the order they came.
-    waiting: VecDeque<Job>,
+    waiting: Queue<Job>,
     /// Those whose constraint is still to be compiled.
     preparing: Preparing<Job, Constrained>,
     batch: LlamaBatch<'static>,
@@ -72,8 +72,7 @@ pub struct Decoder<'m> {
 impl<'m> Decoder<'m> {
     pub fn new(
         context: LlamaContext<'m>,
-        vocab: &'m Vocab<'m>,
-        eyes: Eyes,
+        reader: Reader,
         traits: Traits,
         limits: super::load::Limits,
         ahead: Ahead<Draft<'m>>,
@@ -83,14 +82,14 @@ impl<'m> Decoder<'m> {
         let largest = context.n_batch() as usize;
         Self {
             context,
-            vocab,
-            eyes,
+            eyes: Eyes::new(reader.projector.clone()),
+            reader,
             traits,
             length: limits.context,
             cached: iter::repeat_with(Cached::default).take(slots).collect(),
             saver: None,
             jobs: iter::repeat_with(|| None).take(slots).collect(),
-            waiting: VecDeque::new(),
+            waiting: Queue::default(),
             preparing: Preparing::default(),
             batch: LlamaBatch::new(largest, 1),
             pace: Pace::new(largest),
@@ -160,15 +159,24 @@ impl<'m> Decoder<'m> {
 
     fn take(&mut self, command: Command) -> ControlFlow<()> {
         match command {
-            Command::Generate { sequence, request } => match self.eyes.read(sequence, request) {
-                Ok(None) => {}
-                Ok(Some(request)) => self.enter(sequence, request, VecDeque::new()),
+            Command::Generate { sequence, request } => match self.reader.read(sequence, request) {
+                Ok(Reading::Done(asked)) => self.enter(sequence, asked),
+                Ok(Reading::Text) => self.waiting.keep(sequence),
+                Ok(Reading::Files) => {}
                 Err(error) => self.events.failed(sequence, error),
             },
+            Command::Tokenize { sequence, text, add_special } => {
+                match self.reader.tokenize(sequence, text, add_special) {
+                    Ok(Some(tokens)) => self.events.tokens(sequence, tokens),
+                    Ok(None) => {}
+                    Err(error) => self.events.failed(sequence, error),
+                }
+            }
             Command::Cancel { sequence } => {
+                self.reader.cancel(sequence);
                 self.eyes.cancel(sequence);
                 self.preparing.cancel(sequence);
-                self.waiting.retain(|job| job.sequence != sequence);
+                self.waiting.leave(sequence);
                 for job in &mut self.jobs {
                     job.take_if(|job| job.sequence == sequence);
                 }
@@ -181,70 +189,9 @@ impl<'m> Decoder<'m> {
                 self.leave();
                 return ControlFlow::Break(());
             }
-            other => super::common(self.vocab, other, &self.events),
+            other => super::common(&self.reader.vocab, other, &self.events),
         }
         ControlFlow::Continue(())
-    }
-
-    /// Takes in a request whose images and sounds are read.
-    fn enter(&mut self, sequence: SequenceId, mut request: Box<GenerateRequest>, media: VecDeque<Medium>) {
-        let constraint = request.constraint.take();
-        let admitted = self.job(sequence, &mut request, media).and_then(|job| self.admit(job, constraint));
-        if let Err(error) = admitted {
-            self.events.failed(sequence, error);
-        }
-    }
-
-    /// A constraint is compiled beside this thread, which all answers wait for.
-    fn admit(&mut self, job: Job, constraint: Option<Constraint>) -> Result<(), EngineError> {
-        let Some(constraint) = constraint else {
-            self.waiting.push_back(job);
-            return Ok(());
-        };
-        let tokens = self.vocab.tokens.clone();
-        self.preparing.start(job.sequence, job, move || tokens.constrain(&constraint))
-    }
-
-    /// Takes in what was made beside this thread.
-    fn welcome(&mut self) {
-        self.saver.iter_mut().for_each(Saver::settle);
-        for (sequence, read) in self.eyes.have_read() {
-            match read {
-                Ok((request, media)) => self.enter(sequence, request, media),
-                Err(error) => self.events.failed(sequence, error),
-            }
-        }
-        for (mut job, constrained) in self.preparing.done() {
-            match constrained {
-                Ok(constrained) => {
-                    job.answer.hold(constrained);
-                    self.waiting.push_back(job);
-                }
-                Err(error) => self.events.failed(job.sequence, error),
-            }
-        }
-        self.take_embeddings();
-    }
-
-    fn job(
-        &mut self,
-        sequence: SequenceId,
-        request: &mut GenerateRequest,
-        media: VecDeque<Medium>,
-    ) -> Result<Job, EngineError> {
-        let Prompt { tokens, prefix, media } = Prompt::read(self.vocab, &request.prompt, media)?;
-        if !media.is_empty() {
-            // An image cannot be cut in two.
-            (request.truncate, request.shift) = (false, false);
-        }
-        let context = request.context_in(self.length);
-        let prompt = answer::fit(tokens, request, prefix, context)?;
-        let tokens = &self.vocab.tokens;
-        let answer = Answer::new(sequence, request, prompt, prefix, context, tokens, &self.events)?;
-        // Images stand in the history as numbers that are no tokens.
-        let guesses = self.ahead.is_on() && media.is_empty();
-        let guesser = guesses.then(|| Guesser::new(tokens));
-        Ok(Job { sequence, answer, media, answering: false, guesser })
     }
 
     /// One turn: a token of each answer, then pieces of prompts. False when there was nothing to do.

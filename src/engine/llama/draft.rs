@@ -12,7 +12,7 @@ use super::cache::{self, Cached, Traits};
 use super::load::{self, Limits};
 use super::pace::Pace;
 use super::turns::{Rows, Turns};
-use super::vocab::{Vocab, native};
+use super::vocab::{self, native};
 use crate::engine::event::EngineError;
 use crate::engine::request::LoadSpec;
 use crate::engine::tokens::Tokens;
@@ -41,7 +41,7 @@ fn load(backend: &LlamaBackend, spec: &LoadSpec, tokens: &Tokens) -> Result<Llam
     let (adapters, projectors) = (Vec::new(), Vec::new());
     let own = LoadSpec { weights: spec.drafts.clone(), adapters, projectors, ..spec.clone() };
     let model = load::model(backend, &own)?;
-    if !same(&Vocab::new(&model).tokens, tokens) {
+    if !same(&vocab::tokens(&model), tokens) {
         return Err(EngineError::Load("it has another vocabulary than the model".into()));
     }
     Ok(model)

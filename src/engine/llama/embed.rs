@@ -15,7 +15,7 @@ use crate::engine::request::{EmbedReply, EmbedRequest};
 
 pub struct Embedder<'m> {
     context: LlamaContext<'m>,
-    vocab: &'m Vocab<'m>,
+    vocab: &'m Vocab,
     limits: Limits,
     batch: LlamaBatch<'static>,
     /// Texts without a vector, in the order they came.
@@ -39,7 +39,7 @@ struct Open {
 }
 
 impl<'m> Embedder<'m> {
-    pub fn new(context: LlamaContext<'m>, vocab: &'m Vocab<'m>, limits: Limits, events: Events) -> Self {
+    pub fn new(context: LlamaContext<'m>, vocab: &'m Vocab, limits: Limits, events: Events) -> Self {
         let batch = LlamaBatch::new(context.n_batch() as usize, 1);
         Self { context, vocab, limits, batch, waiting: VecDeque::new(), open: HashMap::new(), events }
     }

@@ -2,7 +2,6 @@
 
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use llama_cpp_2::context::LlamaContext;
 use llama_cpp_2::context::params::{LlamaContextParams, LlamaPoolingType};
@@ -13,7 +12,6 @@ use tempfile::TempDir;
 
 use super::device;
 use super::log;
-use super::vision::Projector;
 use super::vocab::Vocab;
 use crate::engine::event::{EngineError, RunnerReport};
 use crate::engine::request::LoadSpec;
@@ -99,17 +97,6 @@ pub fn adapter(model: &mut LlamaModel, spec: &LoadSpec) -> Result<Option<LlamaLo
         [] => Ok(None),
         [path] => model.lora_adapter_init(path).map(Some).map_err(|error| failed("unable to load the adapter", error)),
         _ => Err(EngineError::Load("only one adapter is supported".into())),
-    }
-}
-
-/// # Errors
-/// When there is more than one projector, or it does not fit the model.
-pub fn projector(model: &Arc<LlamaModel>, spec: &LoadSpec) -> Result<Option<Projector>, EngineError> {
-    match &spec.projectors[..] {
-        _ if spec.embedding => Ok(None),
-        [] => Ok(None),
-        [path] => Projector::load(path, model, spec).map(Some),
-        _ => Err(EngineError::Load("only one projector is supported".into())),
     }
 }
 
@@ -254,7 +241,7 @@ pub fn metadata(model: &LlamaModel, key: &str) -> Option<String> {
 }
 
 /// What there is to say about a model whose context is made.
-pub fn report(model: &LlamaModel, vocab: &Vocab<'_>, limits: Limits) -> RunnerReport {
+pub fn report(model: &LlamaModel, vocab: &Vocab, limits: Limits) -> RunnerReport {
     let buffers = log::buffers();
     let size_vram = buffers.on_accelerators();
     let bos = vocab.bos().map(|bos| vocab.tokens.text(&[bos]));

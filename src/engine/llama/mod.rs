@@ -1,8 +1,8 @@
 //! llama.cpp as a backend: GGUF models, many sequences in one batch.
 //!
 //! llama.cpp makes logits of tokens; what is made of the logits is the engine's own, the same for every backend.
-//! One thread owns the model's context and all sequences. What must be made for an answer first, a constraint or what there is
-//! to see in an image, is made beside it.
+//! One thread owns the model's context and all sequences. What must be made for an answer first, a constraint, what there is to
+//! see in an image or the tokens of a long text, is made beside it.
 
 mod ahead;
 mod cache;
@@ -22,6 +22,7 @@ mod piece;
 mod policy;
 mod prompt;
 mod quantize;
+mod reader;
 mod saver;
 mod turns;
 mod unnamed;
@@ -64,7 +65,7 @@ impl Backend for Llama {
         let model = Arc::new(model);
         let vocab = Vocab::new(&model);
         let mut limits = load::Limits::of(&model, spec);
-        let projector = load::projector(&model, spec)?;
+        let projector = vision::projector(&model, spec)?;
         if let Some(projector) = &projector {
             limits.batch = limits.batch.max(projector.least_batch());
         }
@@ -93,8 +94,8 @@ impl Backend for Llama {
         } else {
             let ahead = ahead::Ahead::new(guessing, draft);
             let saver = saver::Saver::new(spec, limits, traits, &report.device);
-            let eyes = vision::Eyes::new(projector);
-            let decoder = decode::Decoder::new(context, &vocab, eyes, traits, limits, ahead, events.clone());
+            let reader = reader::Reader::new(&vocab, projector);
+            let decoder = decode::Decoder::new(context, reader, traits, limits, ahead, events.clone());
             events.loaded(report);
             decoder.saving(saver).run(commands);
         }
@@ -103,7 +104,7 @@ impl Backend for Llama {
 }
 
 /// The commands that need no more than the vocabulary.
-fn common(vocab: &Vocab<'_>, command: Command, events: &Events) {
+fn common(vocab: &Vocab, command: Command, events: &Events) {
     match command {
         Command::Tokenize { sequence, text, add_special } => {
             events.tokens(sequence, vocab.tokenize(&text, add_special));

@@ -22,7 +22,7 @@ impl Prompt {
     ///
     /// # Errors
     /// When a token is not of the vocabulary, or nobody has read an image.
-    pub fn read(vocab: &Vocab<'_>, parts: &[PromptPart], mut media: VecDeque<Medium>) -> Result<Self, EngineError> {
+    pub fn read(vocab: &Vocab, parts: &[PromptPart], mut media: VecDeque<Medium>) -> Result<Self, EngineError> {
         let mut prompt = Self::default();
         // Neighbouring texts are one text: a token may reach over their border.
         let mut text = String::new();

@@ -8,7 +8,7 @@ use llama_cpp_sys_2 as sys;
 use super::{load, log};
 use crate::engine::backend::Events;
 use crate::engine::event::EngineError;
-use crate::engine::quantize::QuantizeSpec;
+use crate::engine::request::QuantizeSpec;
 
 /// Bytes of one tensor's rows that are worked on at once; llama.cpp's own bound is eight times this.
 const BUFFER: usize = 1 << 30;

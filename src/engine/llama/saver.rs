@@ -12,7 +12,7 @@ use super::cache::{self, Cached, Traits};
 use super::load::Limits;
 use crate::engine::memory;
 use crate::engine::request::LoadSpec;
-use crate::engine::saved::{LEAST, Look, Saved, State};
+use crate::engine::saved::{LEAST, Look, Saved, State, Turn};
 use crate::types::Digest;
 
 /// The library whose bytes are saved: its next version may read them as something else.
@@ -43,11 +43,11 @@ impl Saver {
     }
 
     /// What there is for `prompt` on disk that is so much better than `slot` that it is worth its reading.
-    pub fn look(&mut self, prompt: &[u32], slot: &Cached) -> Look {
+    pub fn look(&mut self, prompt: &[u32], slot: &Cached, turn: Turn) -> Look {
         let common = slot.common(prompt);
         // A state that goes on otherwise is of no use where its end cannot be taken back.
         let known = if self.traits.rolls_back() || common == slot.tokens.len() { common } else { 0 };
-        self.saved.look(prompt, known)
+        self.saved.look(prompt, known, turn)
     }
 
     /// Takes in what was read and written.

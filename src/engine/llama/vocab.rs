@@ -5,15 +5,17 @@ use std::sync::Arc;
 use llama_cpp_2::model::LlamaModel;
 use llama_cpp_2::token::LlamaToken;
 use llama_cpp_2::token_type::LlamaTokenAttr;
-use llama_cpp_2::vocab::LlamaVocab;
 
+use crate::engine::constraint::Vocabulary;
 use crate::engine::event::EngineError;
 use crate::engine::tokens::{Piece, Tokens};
 
-pub struct Vocab<'m> {
-    vocab: LlamaVocab<'m>,
-    /// What each token says, and which ones end an answer.
+/// May be used on several threads at once: llama.cpp changes nothing in it.
+#[derive(Clone)]
+pub struct Vocab {
+    model: Arc<LlamaModel>,
     pub tokens: Arc<Tokens>,
+    pub constraints: Arc<Vocabulary>,
 }
 
 /// A token as llama.cpp writes it. Ours are checked where they come in, so they fit.
@@ -21,31 +23,37 @@ pub fn native(token: u32) -> LlamaToken {
     LlamaToken(token.cast_signed())
 }
 
-impl<'m> Vocab<'m> {
-    pub fn new(model: &'m LlamaModel) -> Self {
-        let vocab = model.vocab();
-        let hidden = LlamaTokenAttr::Control | LlamaTokenAttr::Unknown;
-        let piece = |token| Piece {
-            bytes: vocab.token_to_piece(token, true, None),
-            special: vocab.attr(token).intersects(hidden) || vocab.is_eog(token),
-        };
-        let pieces = vocab.tokens().map(piece).collect();
-        // Where one end must do, it is the one that the model's file names.
-        let mut ends: Vec<LlamaToken> = vocab.tokens().filter(|token| vocab.is_eog(*token)).collect();
-        ends.sort_by_key(|token| (*token != vocab.eos(), *token != vocab.eot()));
-        let tokens = Tokens::new(pieces, ends.into_iter().map(|LlamaToken(token)| token.cast_unsigned()).collect());
-        Self { vocab, tokens: Arc::new(tokens) }
+/// What each token of a model says, and which ones end an answer.
+pub fn tokens(model: &LlamaModel) -> Tokens {
+    let vocab = model.vocab();
+    let hidden = LlamaTokenAttr::Control | LlamaTokenAttr::Unknown;
+    let piece = |token| Piece {
+        bytes: vocab.token_to_piece(token, true, None),
+        special: vocab.attr(token).intersects(hidden) || vocab.is_eog(token),
+    };
+    let pieces = vocab.tokens().map(piece).collect();
+    // Where one end must do, it is the one that the model's file names.
+    let mut ends: Vec<LlamaToken> = vocab.tokens().filter(|token| vocab.is_eog(*token)).collect();
+    ends.sort_by_key(|token| (*token != vocab.eos(), *token != vocab.eot()));
+    Tokens::new(pieces, ends.into_iter().map(|LlamaToken(token)| token.cast_unsigned()).collect())
+}
+
+impl Vocab {
+    pub fn new(model: &Arc<LlamaModel>) -> Self {
+        let tokens = Arc::new(tokens(model));
+        Self { model: model.clone(), constraints: Arc::new(Vocabulary::new(tokens.clone())), tokens }
     }
 
     /// The token a prompt begins with, if the tokenizer adds it by itself.
     pub fn bos(&self) -> Option<u32> {
-        let LlamaToken(bos) = self.vocab.bos();
-        u32::try_from(bos).ok().filter(|_| self.vocab.should_add_bos())
+        let vocab = self.model.vocab();
+        let LlamaToken(bos) = vocab.bos();
+        u32::try_from(bos).ok().filter(|_| vocab.should_add_bos())
     }
 
     /// The text of special tokens means those tokens; `add_special` puts the model's own ones around.
     pub fn tokenize(&self, text: &str, add_special: bool) -> Vec<u32> {
-        let tokens = self.vocab.tokenize(text.as_bytes(), add_special, true);
+        let tokens = self.model.vocab().tokenize(text.as_bytes(), add_special, true);
         tokens.into_iter().map(|LlamaToken(token)| token.cast_unsigned()).collect()
     }
 
@@ -67,6 +75,6 @@ impl<'m> Vocab<'m> {
         }
         // llama.cpp's own way, which knows of the blank that some tokenizers put in front of a text.
         let native: Vec<LlamaToken> = tokens.iter().copied().map(native).collect();
-        Ok(String::from_utf8_lossy(&self.vocab.detokenize(&native, false, true)).into_owned())
+        Ok(String::from_utf8_lossy(&self.model.vocab().detokenize(&native, false, true)).into_owned())
     }
 }

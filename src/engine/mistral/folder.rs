@@ -1,20 +1,16 @@
 //! A model's folder: which family it is and what its files say, read before mistral.rs sees it, since that panics on much
 //! that is merely unknown or broken.
 
-use std::fs::File;
-use std::io::{BufReader, Read};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use mistralrs::NormalLoaderType;
 use mistralrs::core::EmbeddingLoaderType;
 use serde_json::Value;
 
+use super::json::{read_json, refuse};
 use super::weights::Weights;
 use crate::engine::event::EngineError;
 use crate::engine::request::LoadSpec;
-
-/// A configuration of more bytes than this is refused; tokenizers come to tens of megabytes.
-const LONGEST_JSON: u64 = 256 << 20;
 
 /// What a folder's model does, and as which family mistral.rs loads it.
 #[derive(Clone, Debug, PartialEq)]
@@ -73,19 +69,4 @@ fn family(config: &Value, embedding: bool) -> Result<Family, EngineError> {
     };
     let what = if embedding { "embedding models" } else { "models" };
     family.map_err(|_| refuse(format!("{what} of architecture `{name}` are not supported")))
-}
-
-/// The JSON object in `folder`'s file `name`.
-///
-/// # Errors
-/// When there is none.
-pub fn read_json(folder: &Path, name: &str) -> Result<Value, EngineError> {
-    let file = File::open(folder.join(name)).map_err(|error| refuse(format!("cannot read `{name}`: {error}")))?;
-    let value: Value = serde_json::from_reader(BufReader::new(file.take(LONGEST_JSON)))
-        .map_err(|error| refuse(format!("`{name}` is broken: {error}")))?;
-    if value.is_object() { Ok(value) } else { Err(refuse(format!("`{name}` holds no object"))) }
-}
-
-pub fn refuse(message: impl Into<String>) -> EngineError {
-    EngineError::Load(message.into())
 }

@@ -79,7 +79,12 @@ impl Model {
         let prefix = self.tokenizer.prefix().len();
         let prompt = self.tokenizer.prompt(&request.prompt, &self.tokens)?;
         let prompt = answer::fit(prompt, request, prefix, request.context_in(self.context))?;
-        Answer::new(sequence, request, prompt, prefix, request.context_in(self.context), &self.tokens, &self.events)
+        let context = request.context_in(self.context);
+        let mut answer = Answer::new(sequence, request, prompt, prefix, context, &self.tokens, &self.events);
+        if let Some(constraint) = &request.constraint {
+            answer.hold(self.constraints.constrain(constraint)?);
+        }
+        Ok(answer)
     }
 
     /// Lets mistral.rs run until the answer is over.

@@ -16,11 +16,13 @@ use mistralrs::{
 use serde_json::{Value, json};
 use tokio::sync::Mutex;
 
-use super::folder::{Family, Folder, read_json, refuse};
+use super::folder::{Family, Folder};
+use super::json::{read_json, refuse};
 use super::model::Model;
 use super::panics::caught;
 use super::tokenizer::Tokenizer;
 use crate::engine::backend::Events;
+use crate::engine::constraint::Vocabulary;
 use crate::engine::event::{EngineError, RunnerReport};
 use crate::engine::request::LoadSpec;
 
@@ -39,6 +41,7 @@ pub fn load(spec: &LoadSpec, events: &Events) -> Result<Loaded, EngineError> {
     let folder = Folder::open(spec)?;
     let embedding = matches!(folder.family, Family::Embedding(_));
     let (tokenizer, tokens) = Tokenizer::open(&folder, embedding)?;
+    let tokens = Arc::new(tokens);
     let device = device(spec)?;
     if device.is_cpu()
         && let Some(method @ ("gptq" | "awq" | "mxfp4")) = folder.quantisation()
@@ -84,7 +87,8 @@ pub fn load(spec: &LoadSpec, events: &Events) -> Result<Loaded, EngineError> {
         numbers: AtomicUsize::new(1),
         events: events.clone(),
         tokenizer,
-        tokens: Arc::new(tokens),
+        constraints: Vocabulary::new(tokens.clone()),
+        tokens,
         context,
         end,
         embedding,

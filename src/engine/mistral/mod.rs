@@ -9,6 +9,7 @@
 mod embed;
 mod folder;
 mod generate;
+mod json;
 mod load;
 mod model;
 mod panics;

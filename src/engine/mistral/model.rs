@@ -3,13 +3,15 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use mistralrs::{MistralRs, NormalRequest, Request, RequestMessage, Response, SamplingParams, StopTokens};
+use mistralrs::{
+    CustomLogitsProcessor, MistralRs, NormalRequest, Request, RequestMessage, Response, SamplingParams, StopTokens,
+};
 use tokio::sync::mpsc;
 
-use super::generate::Course;
 use super::panics;
 use super::tokenizer::Tokenizer;
 use crate::engine::backend::Events;
+use crate::engine::constraint::Vocabulary;
 use crate::engine::event::EngineError;
 use crate::engine::protocol::SequenceId;
 use crate::engine::tokens::Tokens;
@@ -25,6 +27,7 @@ pub struct Model {
     pub events: Events,
     pub tokenizer: Tokenizer,
     pub tokens: Arc<Tokens>,
+    pub constraints: Vocabulary,
     /// Tokens of one sequence.
     pub context: usize,
     /// The token that makes mistral.rs end a sequence. It has no other ends: which token is one is decided here.
@@ -44,12 +47,17 @@ impl Model {
         self.events.text(sequence, self.tokens.text(tokens));
     }
 
-    /// Runs a request to its end and gives the vector it made, if it made one. mistral.rs has let go of a request when it
-    /// closes the channel; before that its memory is in use, and a dropped receiver would make it panic.
+    /// Runs a request to its end, its tokens chosen by `course`, and gives the vector it made, if it made one. mistral.rs
+    /// has let go of a request when it closes the channel; before that its memory is in use, and a dropped receiver would
+    /// make it panic.
     ///
     /// # Errors
     /// When mistral.rs says that it failed.
-    pub fn run(&self, messages: RequestMessage, course: Option<Arc<Course>>) -> Result<Option<Vec<f32>>, EngineError> {
+    pub fn run(
+        &self,
+        messages: RequestMessage,
+        course: Option<Arc<dyn CustomLogitsProcessor>>,
+    ) -> Result<Option<Vec<f32>>, EngineError> {
         let sampling = SamplingParams {
             // The largest logit, and the course leaves only one.
             temperature: Some(0.0),
@@ -62,7 +70,7 @@ impl Model {
         let number = self.numbers.fetch_add(1, Ordering::Relaxed);
         let mut request = NormalRequest::new_simple(messages, sampling, sender, number, None, None);
         request.is_streaming = course.is_some();
-        request.logits_processors = course.map(|course| vec![course as Arc<dyn mistralrs::CustomLogitsProcessor>]);
+        request.logits_processors = course.map(|course| vec![course]);
         if self.requests.blocking_send(Request::Normal(Box::new(request))).is_err() {
             panics::end("the thread of mistral.rs has ended");
         }

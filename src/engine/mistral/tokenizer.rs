@@ -4,7 +4,8 @@ use std::collections::{BTreeSet, HashMap};
 
 use serde_json::Value;
 
-use super::folder::{Folder, read_json, refuse};
+use super::folder::Folder;
+use super::json::{read_json, refuse};
 use crate::engine::event::EngineError;
 use crate::engine::request::PromptPart;
 use crate::engine::tokens::{Piece, Tokens};

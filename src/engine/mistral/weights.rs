@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::folder::{read_json, refuse};
+use super::json::{read_json, refuse};
 use crate::engine::event::EngineError;
 
 /// A header of more bytes than this is no header; the format's own limit.

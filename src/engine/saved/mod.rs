@@ -47,6 +47,15 @@ pub enum Look {
     Here(String, State),
 }
 
+/// Who looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Turn {
+    /// Whoever waits for a state the longest: one is read at a time, and it is for this one.
+    First,
+    /// Another waits for one already.
+    Behind,
+}
+
 /// The states of one model, of which one at a time is read and one is written, on threads of their own.
 pub struct Saved {
     folder: Folder,
@@ -80,21 +89,22 @@ impl Saved {
 
     /// Looks for a state that knows more of `prompt` than its first `known` tokens, by so many that it is worth it. Who is
     /// told that one is coming asks again.
-    pub fn look(&mut self, prompt: &[u32], known: usize) -> Look {
+    pub fn look(&mut self, prompt: &[u32], known: usize, turn: Turn) -> Look {
         self.settle();
         // Whoever it was read for may have left.
-        if let Some((name, state)) = self.read.take()
+        if turn == Turn::First
+            && let Some((name, state)) = self.read.take()
             && self.gain(&state.tokens, prompt, known).is_some()
         {
             return Look::Here(name, state);
-        }
-        if !self.reading.is_idle() {
-            return Look::Coming;
         }
         let gains = self.known.iter().filter_map(|state| Some((self.gain(&state.tokens, prompt, known)?, state)));
         // Of two that are as good, the one that is read sooner.
         let best = gains.max_by_key(|(gain, state)| (*gain, Reverse(state.tokens.len())));
         let Some((_, Known { name, .. })) = best else { return Look::Nothing };
+        if turn == Turn::Behind || !self.reading.is_idle() {
+            return Look::Coming;
+        }
         let (path, key) = (self.folder.path(name), self.key);
         match self.reading.start(0, name.clone(), move || Ok(file::read(&path, &key))) {
             Ok(()) => Look::Coming,

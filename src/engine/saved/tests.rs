@@ -33,7 +33,7 @@ fn keep(saved: &mut Saved, tokens: &[u32]) {
 
 fn look(saved: &mut Saved, prompt: &[u32], known: usize) -> Look {
     loop {
-        match saved.look(prompt, known) {
+        match saved.look(prompt, known, Turn::First) {
             // Woken when it is read.
             Look::Coming => thread::park(),
             look => return look,
@@ -143,16 +143,37 @@ fn what_nobody_wants_any_more_is_dropped() {
     let mut saved = place.open();
     keep(&mut saved, &tokens(0, 1, 500));
     keep(&mut saved, &tokens(0, 2, 500));
-    assert!(matches!(saved.look(&tokens(0, 1, 500), 0), Look::Coming));
+    assert!(matches!(saved.look(&tokens(0, 1, 500), 0, Turn::First), Look::Coming));
     let Look::Here(_, state) = look(&mut saved, &tokens(0, 2, 500), 0) else { panic!("nothing was found") };
     assert_eq!(state.tokens, tokens(0, 2, 500));
     assert!(saved.read.is_none());
 
-    assert!(matches!(saved.look(&tokens(0, 1, 500), 0), Look::Coming));
+    assert!(matches!(saved.look(&tokens(0, 1, 500), 0, Turn::First), Look::Coming));
     while saved.read.is_none() {
         thread::park();
         saved.settle();
     }
     saved.let_go();
     assert!(saved.read.is_none());
+}
+
+#[test]
+fn who_is_behind_takes_nothing_away_and_waits_for_a_state_of_its_own_alone() {
+    let place = Place::new(true);
+    let mut saved = place.open();
+    keep(&mut saved, &tokens(0, 1, 500));
+    keep(&mut saved, &tokens(0, 2, 500));
+    assert!(matches!(saved.look(&tokens(0, 1, 500), 0, Turn::First), Look::Coming));
+    while saved.read.is_none() {
+        thread::park();
+        saved.settle();
+    }
+    for (number, coming) in [(1, true), (2, true), (3, false)] {
+        let looked = saved.look(&tokens(0, number, 500), 0, Turn::Behind);
+        assert_eq!(matches!(looked, Look::Coming), coming, "{number}: {looked:?}");
+    }
+    assert!(matches!(saved.look(&tokens(0, 1, 500), 0, Turn::First), Look::Here(..)));
+    // Nor does one who is first, while what is read is for another who has left.
+    assert!(matches!(saved.look(&tokens(0, 1, 500), 0, Turn::First), Look::Coming));
+    assert!(matches!(saved.look(&tokens(0, 3, 500), 0, Turn::First), Look::Nothing));
 }

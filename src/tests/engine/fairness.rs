@@ -2,10 +2,11 @@
 //! batch. Counted in batches: an answer that runs beside takes a step in each.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::future::join_all;
 use futures_util::{FutureExt as _, StreamExt as _};
-use hanzod::engine::{Constraint, EngineError, GenerateRequest, Runner, StepEvent, StepStream};
+use hanzod::engine::{Constraint, EngineError, GenerateRequest, PromptPart, Runner, StepEvent, StepStream};
 use hanzod::types::{Guessing, LoadOptions};
 
 use super::llama::{answer, load, question, request, spec};
@@ -147,4 +148,72 @@ async fn first_come_first_served() {
     let begin = async { drop(occupied) };
     tokio::join!(join_all(clients), begin);
     assert_eq!(order.into_inner().unwrap(), [0, 1, 3, 4, 6, 7]);
+}
+
+/// A text of two megabytes, which takes a large part of a second to tokenise.
+fn huge() -> String {
+    "a word or two ".repeat(150_000)
+}
+
+#[tokio::test]
+async fn nobody_waits_while_a_text_of_megabytes_is_tokenised() {
+    let runner = runner(2).await;
+    let refused = async {
+        let refused = answer(&runner, GenerateRequest { truncate: false, ..request(&huge()) }).await.map(drop);
+        let why = refused.unwrap_err().to_string();
+        assert!(why.contains("exceeds the available context size"), "{why}");
+    };
+    let counted = async { assert!(runner.tokenize(huge(), false).await.unwrap().len() > 300_000) };
+    for mut long in [refused.boxed(), counted.boxed()] {
+        tokio::select! {
+            biased;
+            () = &mut long => panic!("who came at once with it was answered after it"),
+            reply = answer(&runner, request(&question("Ping"))) => assert_eq!(reply.unwrap().text, "Pong"),
+        }
+        long.await;
+    }
+}
+
+#[tokio::test]
+async fn a_long_text_keeps_its_place_until_it_is_left() {
+    let runner = runner(1).await;
+    let occupied = runner.generate(endless());
+    let mut first = runner.generate(request(&(huge() + &question("Ping"))));
+    let mut second = runner.generate(request(&question("Hello!")));
+    drop(occupied);
+    tokio::select! {
+        said = first.next() => drop(said.unwrap().unwrap()),
+        said = second.next() => panic!("who came later is served first: {said:?}"),
+    }
+    drop(first);
+    second.next().await.unwrap().unwrap();
+
+    let left = runner.generate(request(&huge()));
+    let after = answer(&runner, request(&question("Ping")));
+    drop(left);
+    let after = tokio::time::timeout(Duration::from_secs(60), after).await.expect("nobody is before it any more");
+    assert_eq!(after.unwrap().text, "Pong");
+}
+
+#[tokio::test]
+async fn a_long_text_has_the_same_tokens_as_its_parts() {
+    const TURNS: usize = 250;
+    let runner = runner(1).await;
+    let turn = runner.tokenize(question("Ping"), false).await.unwrap();
+    let (text, tokens) = (question("Ping").repeat(TURNS), turn.repeat(TURNS));
+    assert!(text.len() > 1 << 14 && tokens.len() < 4000, "{} bytes, {} tokens", text.len(), tokens.len());
+    assert_eq!(runner.tokenize(text.clone(), false).await.unwrap(), tokens);
+    let reply = answer(&runner, request(&text)).await.unwrap();
+    assert_eq!(
+        (&reply.done.tokens[..tokens.len()], reply.done.usage.prompt_tokens),
+        (&tokens[..], tokens.len() as u64)
+    );
+    // Its parts are one text.
+    let (one, other) = text.split_at(text.len() / 2 + 3);
+    let parts = [one, other].map(|part| PromptPart::Text(part.into())).to_vec();
+    let reply = answer(&runner, GenerateRequest { prompt: parts, ..request("") }).await.unwrap();
+    assert_eq!(
+        (&reply.done.tokens[..tokens.len()], reply.done.usage.cached_tokens),
+        (&tokens[..], tokens.len() as u64 - 1)
+    );
 }

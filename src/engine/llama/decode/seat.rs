@@ -2,15 +2,22 @@
 
 use super::Decoder;
 use crate::engine::llama::cache::{self, Place};
-use crate::engine::saved::Look;
+use crate::engine::saved::{Look, Turn};
 
 impl Decoder<'_> {
-    /// Gives free slots to those who wait, in their order.
+    /// Gives free slots to those who wait, in their order. For each whose prompt or whose saved state is still being read a slot
+    /// is left free, and those behind it may have the others.
     pub(super) fn seat(&mut self) {
-        while let Some(job) = self.waiting.pop_front() {
-            let Some(slot) = self.place(job.answer.history()) else {
-                return self.waiting.push_front(job);
+        let mut passed = 0;
+        let mut turn = Turn::First;
+        while let Some(job) = self.waiting.next(&mut passed, self.free().count()) {
+            let Some(slot) = self.place(job.answer.history(), turn) else {
+                self.waiting.enter(job.sequence, job);
+                passed += 1;
+                turn = Turn::Behind;
+                continue;
             };
+            self.waiting.leave(job.sequence);
             self.clock += 1;
             self.cached[slot].used = self.clock;
             let job = self.jobs[slot].insert(job);
@@ -21,12 +28,16 @@ impl Decoder<'_> {
         }
     }
 
+    fn free(&self) -> impl Iterator<Item = usize> {
+        (0..self.jobs.len()).filter(|slot| self.jobs[*slot].is_none())
+    }
+
     /// A free slot that knows of `prompt` what is to be had. `None` while none is free, or what is known is still being read.
-    fn place(&mut self, prompt: &[u32]) -> Option<usize> {
-        let free: Vec<usize> = (0..self.jobs.len()).filter(|slot| self.jobs[*slot].is_none()).collect();
+    fn place(&mut self, prompt: &[u32], turn: Turn) -> Option<usize> {
+        let free: Vec<usize> = self.free().collect();
         let Place { slot, from } = cache::place(&self.cached, &free, prompt, self.traits.copies())?;
         let best = &self.cached[from.unwrap_or(slot)];
-        match self.saver.as_mut().map_or(Look::Nothing, |saver| saver.look(prompt, best)) {
+        match self.saver.as_mut().map_or(Look::Nothing, |saver| saver.look(prompt, best, turn)) {
             Look::Coming => None,
             Look::Here(name, state) => {
                 let slot = cache::oldest(&self.cached, &free)?;
@@ -35,7 +46,7 @@ impl Decoder<'_> {
                 match saver.restore(&mut self.context, slot, cached, (&name, state), prompt) {
                     true => Some(slot),
                     // It is known no more, so that the next look finds another, or none.
-                    false => self.place(prompt),
+                    false => self.place(prompt, turn),
                 }
             }
             Look::Nothing => {

@@ -1,5 +1,5 @@
-//! Looking and listening beside the thread on which answers are written: files are read on one thread and encoded on another, and
-//! what comes of it waits for its turn in the batches.
+//! Looking and listening beside the thread on which answers are written: images and sounds are encoded on one of its own, and what
+//! comes of it waits for its turn in the batches.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -9,55 +9,21 @@ use super::medium::{self, Medium};
 use crate::engine::event::EngineError;
 use crate::engine::preparing::Preparing;
 use crate::engine::protocol::SequenceId;
-use crate::engine::request::{GenerateRequest, PromptPart};
-
-/// A request whose images and sounds were read.
-type Read = (Box<GenerateRequest>, VecDeque<Medium>);
 
 /// A model's eyes and ears, if it has any.
 pub struct Eyes {
     projector: Option<Arc<Projector>>,
-    reading: Preparing<SequenceId, Read>,
     encoding: Preparing<SequenceId, Vec<f32>>,
 }
 
 impl Eyes {
-    pub fn new(projector: Option<Projector>) -> Self {
-        Self { projector: projector.map(Arc::new), reading: Preparing::default(), encoding: Preparing::default() }
+    pub fn new(projector: Option<Arc<Projector>>) -> Self {
+        Self { projector, encoding: Preparing::default() }
     }
 
     /// What media were read with.
     pub fn projector(&self) -> &Arc<Projector> {
         self.projector.as_ref().expect("what was read with a projector has one: a bug")
-    }
-
-    /// Begins to read the images and sounds of `request`, or gives it back when there is nothing to read, or nobody who could.
-    ///
-    /// # Errors
-    /// When there can be no thread.
-    pub fn read(
-        &mut self,
-        sequence: SequenceId,
-        mut request: Box<GenerateRequest>,
-    ) -> Result<Option<Box<GenerateRequest>>, EngineError> {
-        let sees = request.prompt.iter().any(|part| matches!(part, PromptPart::Media(_)));
-        let Some(projector) = self.projector.clone().filter(|_| sees) else { return Ok(Some(request)) };
-        let read = move || {
-            let mut media = VecDeque::new();
-            for part in &mut request.prompt {
-                if let PromptPart::Media(file) = part {
-                    // The file is not needed any more, and may be large.
-                    media.push_back(projector.read(&std::mem::take(file), media.len())?);
-                }
-            }
-            Ok((request, media))
-        };
-        self.reading.start(sequence, sequence, read).map(|()| None)
-    }
-
-    /// The requests that were read since the last time.
-    pub fn have_read(&mut self) -> Vec<(SequenceId, Result<Read, EngineError>)> {
-        self.reading.done()
     }
 
     /// Has the encoder begin with what comes next of `media`, which an answer waits for.
@@ -78,7 +44,6 @@ impl Eyes {
     }
 
     pub fn cancel(&mut self, sequence: SequenceId) {
-        self.reading.cancel(sequence);
         self.encoding.cancel(sequence);
     }
 }

@@ -49,10 +49,21 @@ pub struct Projector {
     _model: Arc<LlamaModel>,
 }
 
+/// # Errors
+/// When there is more than one projector, or it does not fit the model.
+pub fn projector(model: &Arc<LlamaModel>, spec: &LoadSpec) -> Result<Option<Projector>, EngineError> {
+    match &spec.projectors[..] {
+        _ if spec.embedding => Ok(None),
+        [] => Ok(None),
+        [path] => Projector::load(path, model, spec).map(Some),
+        _ => Err(EngineError::Load("only one projector is supported".into())),
+    }
+}
+
 impl Projector {
     /// # Errors
     /// When the file is broken, of a kind that llama.cpp does not know, or made for another model.
-    pub fn load(path: &Path, model: &Arc<LlamaModel>, spec: &LoadSpec) -> Result<Self, EngineError> {
+    fn load(path: &Path, model: &Arc<LlamaModel>, spec: &LoadSpec) -> Result<Self, EngineError> {
         let failed = |why: &str| EngineError::Load(format!("unable to load the projector: {why}"));
         let head = Gguf::peek(path).map_err(|error| failed(&error.to_string()))?;
         let kind = ["clip.projector_type", "clip.vision.projector_type"].iter().find_map(|key| head.str(key));

@@ -3,8 +3,17 @@
 
 mod clock;
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use super::*;
+use crate::engine::event::EngineError;
+use crate::engine::llama::ahead::{Ahead, Drafts, Seat, Wish};
+use crate::engine::llama::guess::Guesser;
+use crate::engine::llama::pace::Pace;
 use crate::engine::llama::turns::{self, Rows};
+use crate::engine::tokens::{Piece, Tokens};
+use crate::types::Guessing;
 use clock::{ACCELERATOR, ACCELERATOR_DRAFT, CORES, CORES_DRAFT, Pass, Pupil, SLOW, Text, Texts, faster, texts};
 
 fn offer(chance: f64, most: usize) -> Offer {
@@ -136,6 +145,64 @@ fn a_draft_that_was_poor_is_tried_again() {
         println!("{several}: {tried:.2}");
         assert!(tried > least, "{several}: {tried}");
     }
+}
+
+/// A draft whose wishes are written down.
+#[derive(Default)]
+struct Noted {
+    asked: Vec<usize>,
+}
+
+impl Drafts for Noted {
+    fn guess(&mut self, wishes: &[Wish<'_>]) -> Result<Vec<Option<Vec<u32>>>, EngineError> {
+        self.asked.extend(wishes.iter().map(|wish| wish.most));
+        Ok(wishes.iter().map(|wish| Some((1..).take(wish.most).collect())).collect())
+    }
+
+    fn measure(&mut self) -> Result<(), EngineError> {
+        Ok(())
+    }
+
+    fn most(&self) -> usize {
+        4
+    }
+
+    fn expect(&self, batch: &[Rows]) -> Option<f64> {
+        Some(if batch.iter().any(|seat| seat.rows > 0) { 0.05 } else { 0.0 })
+    }
+
+    /// Nearly all of it to read.
+    fn took(&self) -> f64 {
+        100.0
+    }
+}
+
+/// One guess pays for what the draft promises, and two would if it were always right.
+#[test]
+fn a_longer_guess_than_pays_is_tried_once_a_rest() {
+    let pace = Pace::new(512);
+    let mut ahead = Ahead::new(Guessing::WherePays, Some(Noted::default()));
+    let mut guesser = Guesser::new(&Arc::new(Tokens::new(vec![Piece::default(); 100], Vec::new())));
+    let pass = |ahead: &mut Ahead<Noted>, rows: usize, seconds: f64| {
+        ahead.learn(&[Rows { slot: 0, rows }], Duration::from_secs_f64(seconds), &pace);
+    };
+    for (rows, seconds) in [(1, 1.0), (2, 1.2), (3, 1.6), (4, 2.3), (5, 3.0)] {
+        pass(&mut ahead, rows, seconds);
+    }
+    let mut step = |ahead: &mut Ahead<Noted>, said: &[u32]| {
+        let mut seats = [Seat { slot: 0, history: &[0], room: 50, guesser: Some(&mut guesser) }];
+        ahead.guess(&mut seats, &pace);
+        said.iter().for_each(|token| guesser.saw(*token));
+        ahead.draft().unwrap().asked.clone()
+    };
+    step(&mut ahead, &[1, 99]);
+    step(&mut ahead, &[99]);
+    assert_eq!(step(&mut ahead, &[99]), [2, 1, 1]);
+    // One guess more cost a twentieth of a second, which is a hundredth of five.
+    (0..4).for_each(|_| pass(&mut ahead, 1, 1.0));
+    assert_eq!(step(&mut ahead, &[99]), [2, 1, 1]);
+    pass(&mut ahead, 1, 1.0);
+    assert_eq!(step(&mut ahead, &[1, 2, 99]), [2, 1, 1, 2], "it begins again");
 }
 
 #[test]
