@@ -6,7 +6,7 @@ use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use tempfile::NamedTempFile;
 
@@ -15,9 +15,6 @@ use super::manifest::{LARGEST, Manifest};
 use super::stamp::Stamp;
 use super::{Layout, StoreError};
 use crate::types::{Digest, ModelName};
-
-/// Two changes of a file within this time may leave it with one stamp: so coarse are the clocks of some file systems.
-const TICK: Duration = Duration::from_secs(2);
 
 /// Above this many manifests what is known of them is forgotten.
 const MOST: usize = 16 * 1024;
@@ -134,14 +131,11 @@ impl Tags {
         let manifest = Manifest::parse(&bytes)
             .map_err(|error| StoreError::BrokenManifest { name: name.short(), why: error.to_string() })?;
         let tag = Tag { name, manifest, digest: Digest::of(&bytes), modified: stamp.modified };
-        // What has just been written may be so again, without a trace.
-        if stamp.modified.elapsed().is_ok_and(|past| past > TICK) {
-            let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
-            if read.len() >= MOST {
-                read.clear();
-            }
-            read.insert(path, (stamp, tag.clone()));
+        let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
+        if read.len() >= MOST {
+            read.clear();
         }
+        read.insert(path, (stamp, tag.clone()));
         Ok(tag)
     }
 
@@ -351,28 +345,13 @@ mod tests {
         let name = ModelName::parse("one").unwrap();
         let weights = || store.tags().get(&name).unwrap().manifest.layers[0].digest;
         let path = store.layout().manifest(&name);
-        let long_ago = SystemTime::now() - 10 * TICK;
-        let age = || fs::File::open(&path).unwrap().set_modified(long_ago).unwrap();
-
-        // Ours are, whatever the times are.
         let first = testing::weights(&store, "one", b"first");
-        age();
         assert_eq!(weights(), first);
         assert!(store.tags().read.lock().unwrap().contains_key(&path), "it is read once");
         let second = testing::weights(&store, "one", b"other");
-        age();
         in_one_tick(&store, &name);
         assert_eq!(weights(), second);
         store.remove(&name).unwrap();
         assert!(store.tags().read.lock().unwrap().is_empty());
-
-        // And those of other programs: what is new is not relied on.
-        testing::weights(&store, "one", b"first");
-        weights();
-        let bytes = fs::read_to_string(&path).unwrap();
-        let third = store.blobs().put(b"third").unwrap();
-        fs::write(&path, bytes.replace(&Digest::of(b"first").hex(), &third.hex())).unwrap();
-        in_one_tick(&store, &name);
-        assert_eq!(weights(), third);
     }
 }
