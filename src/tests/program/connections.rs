@@ -74,12 +74,13 @@ async fn few_files_at_the_start_are_no_bound() {
     let program = home.program(&["serve", "--listen", "127.0.0.1:0"]);
     let limited = wrapped(&["/bin/sh", "-c", "ulimit -S -n 256; exec \"$0\" \"$@\""], &program);
     let server = Server::start_with(limited, 1);
+    // It says where it listens before it takes anybody in.
+    assert_eq!(server.get("/api/version").await.0, 200);
     let limits = std::fs::read_to_string(format!("/proc/{}/limits", server.id().as_raw_nonzero())).unwrap();
     let files = limits.lines().find(|line| line.starts_with("Max open files")).unwrap();
     let [soft, hard] =
         [3, 4].map(|word| files.split_whitespace().nth(word).unwrap().parse::<u64>().unwrap_or(u64::MAX));
     assert_eq!(soft, hard.min(16_384));
-    assert_eq!(server.get("/api/version").await.0, 200);
 }
 
 /// With few files to open, those who use their connections have precedence.
