@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::guess::{Guesser, MOST, Record, Source};
 use super::pace::Pace;
-use super::padding;
+use super::padding::{self, Room};
 use super::policy::{self, Offer, Rest};
 use super::turns::{Rows, SMALL, Turns};
 use crate::engine::event::EngineError;
@@ -180,9 +180,11 @@ impl<D: Drafts> Step<'_, D> {
         self.slots.iter().enumerate().map(rows).collect()
     }
 
-    /// Seconds without guesses.
+    /// Seconds without guesses, whether gaps between the seats are closed or not.
     fn alone(&self) -> Option<f64> {
-        self.turns.measured(&padding::pad(&self.rows(|_| 1), |_| usize::MAX, SMALL))
+        let rows = self.rows(|_| 1);
+        let closed = padding::pad(&rows, |_| Room { most: usize::MAX, behind: 0 }, SMALL);
+        self.turns.measured(&closed).or_else(|| self.turns.measured(&rows))
     }
 
     /// Seconds with so many guesses, of which the draft is yet to make those of the seats `asked`.

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::Decoder;
 use crate::engine::event::EngineError;
 use crate::engine::llama::cache;
-use crate::engine::llama::padding;
+use crate::engine::llama::padding::{self, Room};
 use crate::engine::llama::piece::Piece;
 use crate::engine::llama::turns::Rows;
 use crate::engine::llama::vocab::native;
@@ -21,14 +21,14 @@ impl Decoder<'_> {
             return pieces;
         }
         let rows: Vec<Rows> = pieces.iter().map(Piece::rows).collect();
-        let most = |slot: usize| {
+        let room = |slot: usize| {
             let known = self.cached[slot].tokens.len();
             let next = self.jobs[slot].as_ref().and_then(|job| job.media.front());
             // Part of an image may be there already, where the padding would be.
             let sees = next.is_some_and(|medium| medium.span.at == known);
-            if sees { 0 } else { self.length.saturating_sub(known) }
+            Room { most: if sees { 0 } else { self.length.saturating_sub(known) }, behind: known }
         };
-        Piece::filled(pieces, padding::pad(&rows, most, self.context.n_batch() as usize))
+        Piece::filled(pieces, padding::pad(&rows, room, self.context.n_batch() as usize))
     }
 
     /// One batch. `None` when there was nothing in it, or it failed.
