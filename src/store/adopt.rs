@@ -97,8 +97,12 @@ impl Adopted {
     pub fn commit(self) -> Result<Taken, StoreError> {
         let Self { digest, length, file, path, read_at, taken, blobs } = self;
         let seen = file.metadata().map_err(StoreError::io("look at", &path))?;
+        let has_it = || {
+            let there = fs::symlink_metadata(blobs.layout().blob(&digest));
+            there.is_ok_and(|there| link::is_same(&there, &seen))
+        };
         // The store may have this very file: then its content was read just now.
-        if fs::symlink_metadata(blobs.layout().blob(&digest)).is_ok_and(|there| link::is_same(&there, &seen)) {
+        if has_it() {
             // A note says of a blob that it outlives a power cut, too.
             file.sync_all().map_err(StoreError::io("sync", &path))?;
             layout::sync_folder(&blobs.layout().blobs())?;
@@ -106,7 +110,10 @@ impl Adopted {
             return Ok(Taken::Present);
         }
         if blobs.settle(&digest, Some(length))? {
-            blobs.touch(&digest);
+            // It may have got it since. Others who read it would see the new time as a change.
+            if !has_it() {
+                blobs.touch(&digest);
+            }
             return Ok(Taken::Present);
         }
         blobs.publish(&file, &digest, Some(read_at), |target| link::rename(path, target))?;
@@ -260,18 +267,18 @@ mod tests {
         let original = folder.path().join("model.gguf");
         fs::write(&original, b"content").unwrap();
         let at_once = std::sync::Barrier::new(8);
-        std::thread::scope(|scope| {
-            for _ in 0..8 {
-                scope.spawn(|| {
-                    for _ in 0..50 {
-                        at_once.wait();
-                        take(&store, &original, false).unwrap();
-                        at_once.wait();
-                        store.blobs().remove(&Digest::of(b"content")).unwrap();
-                    }
-                });
-            }
+        // All meet again whatever happened to one of them.
+        let taken = || {
+            at_once.wait();
+            let taken = take(&store, &original, false);
+            at_once.wait();
+            taken.and_then(|_| store.blobs().remove(&Digest::of(b"content")))
+        };
+        let taken: Vec<_> = std::thread::scope(|scope| {
+            let many: Vec<_> = (0..8).map(|_| scope.spawn(|| (0..50).map(|_| taken()).collect::<Vec<_>>())).collect();
+            many.into_iter().flat_map(|one| one.join().unwrap()).collect()
         });
+        taken.into_iter().for_each(|taken| taken.unwrap());
         assert_eq!(fs::read_dir(store.layout().blobs()).unwrap().count(), 0, "nothing is left behind");
     }
 
